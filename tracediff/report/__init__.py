@@ -1,0 +1,1 @@
+"""Views of results: each module here turns one frozen dataclass into text, JSON or markdown."""
