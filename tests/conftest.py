@@ -1,0 +1,29 @@
+"""Fixtures for every test: the training environments, one per file in `tests/stacks/`."""
+
+import pytest
+from stacks import build
+from support.stacks import Stack, stack_or_skip
+
+
+@pytest.fixture(scope="session")
+def keras23() -> Stack:
+    """Keras 2.3 on TensorFlow 1.15, Python 3.7: graph mode."""
+    return stack_or_skip("keras2.3")
+
+
+@pytest.fixture(scope="session")
+def tf23() -> Stack:
+    """tf.keras of TensorFlow 2.3, Python 3.8: tf.function."""
+    return stack_or_skip("tf2.3")
+
+
+@pytest.fixture(scope="session")
+def keras3() -> Stack:
+    """Keras 3 on TensorFlow, Python 3.11."""
+    return stack_or_skip("keras3")
+
+
+@pytest.fixture(scope="session", params=build.names())
+def stack(request: pytest.FixtureRequest) -> Stack:
+    """Each stack in turn."""
+    return stack_or_skip(request.param)

@@ -1,0 +1,81 @@
+"""Runs programs in the training environments that `tests/stacks/build.py` makes.
+
+Nothing here imports a framework: each lives in an interpreter of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from stacks import build
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+_QUIET_AND_ALONE = {
+    "PYTHONPATH": str(REPOSITORY / "hooks"),
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    # No test depends on an accelerator, and none may find one.
+    "CUDA_VISIBLE_DEVICES": "-1",
+    # A user's own Keras settings would otherwise choose.
+    "KERAS_BACKEND": "tensorflow",
+}
+_OF_THE_CALLER = ("PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A training environment to run programs in."""
+
+    name: str
+    python: Path
+
+    def run(
+        self,
+        script: str | Path,
+        *args: str | Path,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout: float = 600,
+        status: int = 0,
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs `python SCRIPT ARGS...` here; `script` may as well be `-c` or `-m`.
+
+        The test fails, and shows what the program printed, unless it ends with `status`.
+        """
+        variables = {k: v for k, v in os.environ.items() if k not in _OF_THE_CALLER}
+        command = [str(self.python), str(script), *map(str, args)]
+        try:
+            done = subprocess.run(
+                command,
+                cwd=cwd,
+                env={**variables, **_QUIET_AND_ALONE, **(env or {})},
+                timeout=timeout,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as expired:
+            pytest.fail(f"{self.name}: {command} ran longer than {timeout} s\n{expired.stderr}")
+        if done.returncode != status:
+            pytest.fail(
+                f"{self.name}: {command} ended with status {done.returncode}, expected {status}\n"
+                f"--- stdout\n{done.stdout}\n--- stderr\n{done.stderr}"
+            )
+        return done
+
+
+def stack_or_skip(name: str) -> Stack:
+    """The stack of that name; skips the test, with the reason, where this machine lacks it."""
+    found = build.find(name)
+    if found.python is None:
+        pytest.skip(found.reason)
+    return Stack(found.name, found.python)
