@@ -1,0 +1,154 @@
+"""What people install: the two wheels hold what they should, and nothing of the checkout leaks."""
+
+import subprocess
+import sys
+import zipfile
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+from support.stacks import REPOSITORY, Stack
+
+# Folders of the checkout that must never become importable on a user's machine.
+FOLDERS = ("hooks", "tui", "tests", "samples", "bench")
+LOOK_FOR = "import sys, importlib.util as u; print([n for n in sys.argv[1:] if u.find_spec(n)])"
+
+
+@pytest.fixture(scope="module")
+def core_wheel(tmp_path_factory) -> Path:
+    return build_wheel(REPOSITORY, tmp_path_factory.mktemp("core"))
+
+
+@pytest.fixture(scope="module")
+def hooks_wheel(tmp_path_factory) -> Path:
+    return build_wheel(REPOSITORY / "hooks", tmp_path_factory.mktemp("hooks"))
+
+
+def build_wheel(source: Path, into: Path) -> Path:
+    command = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(into)]
+    done = subprocess.run([*command, str(source)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = into.glob("*.whl")
+    return wheel
+
+
+def files_in(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as archive:
+        return {name for name in archive.namelist() if not name.endswith("/")}
+
+
+def console_scripts_of(wheel: Path) -> dict[str, str]:
+    with zipfile.ZipFile(wheel) as archive:
+        (member,) = (n for n in archive.namelist() if n.endswith(".dist-info/entry_points.txt"))
+        declared = ConfigParser()
+        declared.read_string(archive.read(member).decode())
+    return dict(declared["console_scripts"])
+
+
+def modules_under(folder: Path) -> set[str]:
+    """The files of a package as git would see them: without caches."""
+    return {
+        path.relative_to(folder.parent).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def install(wheel: Path, into: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "-q"]
+    command += ["--no-deps", "--no-index", "--target", str(into), str(wheel)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return into
+
+
+def importable_from(folder: Path, *names: str) -> list[str]:
+    """Which names a Python finds that sees `folder` and the standard library, and nothing else."""
+    program = f"import sys; sys.path.insert(0, {str(folder)!r}); {LOOK_FOR}"
+    # -I leaves out the current folder and the environment, -S this environment's site-packages.
+    command = [sys.executable, "-I", "-S", "-c", program, *names]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return eval(done.stdout)
+
+
+def test_the_core_wheel_holds_the_core_and_its_interface(core_wheel):
+    # Given the wheel, when its files are listed
+    files = files_in(core_wheel)
+    # Then they are the two packages, whole, and the metadata
+    metadata = {name for name in files if name.startswith("tracediff-")}
+    packages = modules_under(REPOSITORY / "tracediff")
+    packages |= modules_under(REPOSITORY / "tui" / "tracediff_tui")
+    assert files - metadata == packages
+    assert "tracediff/py.typed" in files
+    assert any(name.endswith("/licenses/LICENSE") for name in metadata)
+
+
+def test_the_hooks_wheel_holds_the_recorder_alone(hooks_wheel):
+    # Given the wheel, when its files are listed
+    files = files_in(hooks_wheel)
+    # Then they are the package, whole, and the metadata
+    metadata = {name for name in files if name.startswith("tracediff_hooks-")}
+    assert files - metadata == modules_under(REPOSITORY / "hooks" / "tracediff_hooks")
+    assert "tracediff_hooks/py.typed" in files
+    assert any(name.endswith("/LICENSE") for name in metadata)
+
+
+def test_each_wheel_declares_its_command(core_wheel, hooks_wheel):
+    # Given both wheels, when their entry points are read
+    commands = console_scripts_of(core_wheel), console_scripts_of(hooks_wheel)
+    # Then each has the one command of the documentation
+    assert commands == (
+        {"tracediff": "tracediff.cli:main"},
+        {"tracediff-record": "tracediff_hooks.cli:main"},
+    )
+
+
+def test_the_core_wheel_installs_no_folder_of_the_checkout(core_wheel, tmp_path):
+    # Given a place with nothing in it, when the wheel is installed there
+    place = install(core_wheel, tmp_path / "site")
+    # Then its packages can be imported, and no folder of the checkout
+    wanted = ["tracediff", "tracediff_tui"]
+    assert importable_from(place, *wanted, "tracediff_hooks", *FOLDERS) == wanted
+    assert (place / "bin" / "tracediff").is_file()
+
+
+def test_the_hooks_wheel_installs_no_folder_of_the_checkout(hooks_wheel, tmp_path):
+    # Given a place with nothing in it, when the wheel is installed there
+    place = install(hooks_wheel, tmp_path / "site")
+    # Then the recorder can be imported, no folder of the checkout, and nothing of the core
+    wanted = ["tracediff_hooks"]
+    assert importable_from(place, *wanted, "tracediff", "tracediff_tui", *FOLDERS) == wanted
+    assert (place / "bin" / "tracediff-record").is_file()
+
+
+def test_an_editable_install_exposes_no_folder_of_the_checkout(tmp_path):
+    # Given this environment, where both are installed from the checkout
+    command = [sys.executable, "-I", "-c", LOOK_FOR, "tracediff", "tracediff_hooks", *FOLDERS]
+    # When a program elsewhere looks for the packages and for the folders beside them
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    # Then it finds the packages only
+    assert eval(done.stdout) == ["tracediff", "tracediff_hooks"]
+
+
+def test_the_oldest_pip_installs_the_hooks_wheel(hooks_wheel, keras23: Stack, tmp_path):
+    # Given the Python 3.7 stack, when its pip installs the wheel
+    place = tmp_path / "site"
+    pip = ["-m", "pip", "install", "--disable-pip-version-check", "-q", "--no-deps", "--no-index"]
+    keras23.run(*pip, "--target", place, hooks_wheel)
+    # Then that Python imports the installed recorder, and its command is there
+    env = {"PYTHONPATH": str(place)}
+    done = keras23.run(
+        "-c", "import tracediff_hooks as t; print(t.__file__)", env=env, cwd=tmp_path
+    )
+    assert Path(done.stdout.strip()).parent == place / "tracediff_hooks"
+    assert (place / "bin" / "tracediff-record").is_file()
+
+
+def test_both_distributions_carry_the_same_licence_and_version():
+    # Given the files of both distributions, when they are read
+    licences = [(REPOSITORY / f / "LICENSE").read_bytes() for f in (".", "hooks")]
+    declared = [(REPOSITORY / f / "pyproject.toml").read_text() for f in (".", "hooks")]
+    versions = [[x for x in text.splitlines() if x.startswith("version = ")] for text in declared]
+    # Then they agree
+    assert licences[0] == licences[1]
+    assert versions[0] == versions[1] != []
