@@ -9,7 +9,7 @@ PYTHONS := python3.11 python3.12 python3.13 python3 $(wildcard $(PYENV)/versions
 PIP_INSTALL := $(PY) -m pip install --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help test demo lint format wheels bench stacks clean
+.PHONY: help test demo lint style types contracts boundary format wheels bench stacks clean
 
 help:  ## What can be made
 	@echo "make TARGET, where TARGET is one of:"
@@ -22,11 +22,19 @@ demo: $(VENV)/.test  ## Record two runs that part, compare them, and name the ca
 	$(PY) tests/stacks/build.py --require keras3
 	$(PY) samples/demo.py
 
-lint: $(VENV)/.lint  ## Style, types, import contracts, and the Python 3.7 boundary
+lint: style types contracts boundary  ## Style, types, import contracts, and the Python 3.7 boundary
+
+style: $(VENV)/.lint
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+types: $(VENV)/.lint
 	$(VENV)/bin/mypy
-	$(VENV)/bin/lint-imports
+
+contracts: $(VENV)/.lint
+	$(VENV)/bin/lint-imports --no-logo
+
+boundary: $(VENV)/.lint
 	$(VENV)/bin/vermin --target=3.7- --no-tips --violations hooks/tracediff_hooks tests/stacks/build.py
 
 format: $(VENV)/.lint  ## Put the sources into shape
