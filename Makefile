@@ -59,8 +59,9 @@ clean:  ## Remove what was built here; the training environments stay in their c
 $(VENV)/.pip:
 	@for python in $(PYTHONS); do \
 	  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    "$$python" -m venv --clear $(VENV) || continue; \
 	    echo "$(VENV): made with $$("$$python" -V)"; \
-	    "$$python" -m venv --clear $(VENV) && $(PIP_INSTALL) --upgrade 'pip>=25.1' && touch $@; exit; \
+	    $(PIP_INSTALL) --upgrade 'pip>=25.1' && touch $@; exit; \
 	  fi; \
 	done; echo "error: no Python 3.11 or later on PATH or in $(PYENV)" >&2; exit 2
 

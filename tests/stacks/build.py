@@ -166,7 +166,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _without_interpreter(name: str, requirements: Path) -> Stack:
     version = python_of(requirements)
     reason = (
-        f"stack {name} needs Python {version}, which is neither on PATH nor in {pyenv_versions()}"
+        f"stack {name} needs Python {version} with its venv module, "
+        f"which is neither on PATH nor in {pyenv_versions()}"
     )
     return Stack(name, None, reason)
 
@@ -176,7 +177,8 @@ def _patch_number(path: Path) -> tuple[int, ...]:
 
 
 def _version_reported_by(python: Path) -> str | None:
-    program = "import sys; print('.'.join(map(str, sys.version_info[:3])))"
+    # Some systems ship a Python that cannot make environments: it is as good as absent.
+    program = "import ensurepip, sys, venv; print('.'.join(map(str, sys.version_info[:3])))"
     try:
         done = subprocess.run(
             [str(python), "-I", "-c", program],
