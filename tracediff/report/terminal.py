@@ -29,19 +29,19 @@ def wants_colour(stream: TextIO, environment: Mapping[str, str] | None = None) -
 
 
 def terminal_width(*, default: int = 100) -> int:
-    """Return the columns of the terminal, from ``COLUMNS`` first, ``default`` where there is none."""
+    """Return the columns of the terminal; ``COLUMNS`` comes first, ``default`` last."""
     return max(40, shutil.get_terminal_size((default, 24)).columns)
 
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """The text attributes a report uses; with ``colour=False`` every method returns its argument.
+    r"""The text attributes a report uses; with ``colour=False`` every method returns its argument.
 
     Example:
         >>> Style(colour=False).red("diverged")
         'diverged'
         >>> Style(colour=True).red("diverged")
-        '\\x1b[31mdiverged\\x1b[0m'
+        '\x1b[31mdiverged\x1b[0m'
     """
 
     colour: bool = False
@@ -84,13 +84,13 @@ class Style:
 
 
 def printable(text: str) -> str:
-    """Return ``text`` on one line, control characters escaped.
+    r"""Return ``text`` on one line, control characters escaped.
 
     Names in a trace come from a stranger's script; they may not move the cursor of whoever reads.
 
     Example:
-        >>> printable("hidden\\x1b[2J/kernel")
-        'hidden\\\\x1b[2J/kernel'
+        >>> printable("hidden\x1b[2J/kernel")
+        'hidden\\x1b[2J/kernel'
     """
     return "".join(
         character.encode("unicode_escape").decode("ascii")

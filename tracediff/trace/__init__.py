@@ -1,0 +1,28 @@
+"""Read traces: what docs/trace-format.md describes, as arrays and plain values, and verified.
+
+Memory stays bounded whatever the size of a trace: tables are read in bands of columns, values by
+chunks, and at most `CACHE_BYTES` of both are kept for an opened trace. Reading is thread-safe.
+Nothing here compares or judges.
+"""
+
+from tracediff.trace._cache import CACHE_BYTES as CACHE_BYTES
+from tracediff.trace._run import ExternalChange as ExternalChange
+from tracediff.trace._run import Moment as Moment
+from tracediff.trace._run import Run as Run
+from tracediff.trace._tensor import Tensor as Tensor
+from tracediff.trace._trace import FORMAT as FORMAT
+from tracediff.trace._trace import Trace as Trace
+from tracediff.trace._trace import open_trace as open_trace
+from tracediff.trace._values import SparseRows as SparseRows
+
+__all__ = [
+    "CACHE_BYTES",
+    "FORMAT",
+    "ExternalChange",
+    "Moment",
+    "Run",
+    "SparseRows",
+    "Tensor",
+    "Trace",
+    "open_trace",
+]

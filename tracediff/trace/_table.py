@@ -1,0 +1,146 @@
+"""The tables of a run: which version of each tensor, with which digest, each step saw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tracediff.errors import DamagedTrace
+from tracediff.trace._cache import BlockCache
+from tracediff.trace._store import StoredArray, TraceFiles, damaged
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+BAND_BYTES = 32 << 20
+"""How much of a table is read in one pass: a small one whole, of a large one some columns."""
+
+
+class Table:
+    """One of the two tables, read in bands of columns.
+
+    A pass over the table decodes every chunk, so one pass serves as many columns as fit in
+    `BAND_BYTES`.
+
+    Args:
+        files: The trace.
+        key: Path of the table in the trace, such as ``run-0/state``.
+        rows: How many rows count; what lies beyond them was being written when the run was killed.
+        keeps_all: Whether every observed value was kept, so that no chunk of versions is all empty.
+        cache: Where the bands are kept.
+    """
+
+    def __init__(
+        self, files: TraceFiles, key: str, *, rows: int, keeps_all: bool, cache: BlockCache
+    ) -> None:
+        self._rows = rows
+        self._cache = cache
+        # At any step something is observed, so no chunk of digests holds nothing but zeros.
+        self._digest = files.array(f"{key}/digest", complete=True)
+        self._version = files.array(f"{key}/version", complete=keeps_all)
+        for array, dtype, inner in ((self._digest, "uint64", (2,)), (self._version, "int32", ())):
+            if len(array.shape) != 2 + len(inner) or array.shape[2:] != inner:
+                raise damaged(f"{array.where} has the shape {array.shape}")
+            if array.dtype.name != dtype:
+                raise damaged(f"{array.where} holds {array.dtype.name}, {dtype} expected")
+            if array.shape[0] < rows:
+                raise damaged(f"{array.where} holds {array.shape[0]} rows, {rows} expected")
+
+    def versions(self, column: int) -> NDArray[np.int32]:
+        """Return the version in each row, -1 where the value was not kept; shape (rows,)."""
+        if column >= self._version.shape[1]:
+            return np.full(self._rows, -1, np.int32)
+        return self._view(self._version, column).copy()
+
+    def digests(self, column: int) -> NDArray[np.uint64]:
+        """Return the digest in each row, zeros where nothing was observed; shape (rows, 2)."""
+        if column >= self._digest.shape[1]:
+            # Declared after the last complete step.
+            return np.zeros((self._rows, 2), np.uint64)
+        return self._view(self._digest, column).copy()
+
+    def cell(self, row: int, column: int) -> tuple[int, int, int]:
+        """Return the version and the two halves of the digest in one cell."""
+        versions, digests = self._version, self._digest
+        version = self._view(versions, column)[row] if column < versions.shape[1] else -1
+        low, high = self._view(digests, column)[row] if column < digests.shape[1] else (0, 0)
+        return int(version), int(low), int(high)
+
+    def _view(self, array: StoredArray, column: int) -> NDArray[Any]:
+        row_bytes = array.dtype.itemsize * int(np.prod(array.shape[2:]))
+        width = max(1, BAND_BYTES // max(1, self._rows * row_bytes))
+        first = column // width * width
+        columns = slice(first, min(first + width, array.shape[1]))
+        band = self._cache.get((array.where, first), lambda: array.read(0, self._rows, columns))
+        return band[:, column - first]
+
+
+@dataclass(frozen=True, slots=True)
+class External:
+    """The values that state tensors had before a step when the update had left others.
+
+    Attributes:
+        step: The step before which the value was found; int64 (changes,).
+        column: The column of the state table; int32 (changes,).
+        version: Which of the tensor's values it is, or -1; int32 (changes,).
+        digest: Its digest; uint64 (changes, 2).
+    """
+
+    step: NDArray[np.int64]
+    column: NDArray[np.int32]
+    version: NDArray[np.int32]
+    digest: NDArray[np.uint64]
+
+    def find(self, step: int, column: int) -> tuple[int, int, int] | None:
+        """Return the version and the two halves of the digest before a step, if it had changed."""
+        first, last = np.searchsorted(self.step, [step, step + 1])
+        for change in range(last - 1, first - 1, -1):
+            if self.column[change] == column:
+                low, high = self.digest[change]
+                return int(self.version[change]), int(low), int(high)
+        return None
+
+
+def read_external(files: TraceFiles, key: str, *, steps: int, killed: bool) -> External:
+    """Return the changes before each of the first ``steps`` steps.
+
+    Args:
+        files: The trace.
+        key: Path of the group in the trace.
+        steps: How many steps count.
+        killed: Whether the run may have been killed, so that its last chunks may be incomplete.
+
+    Raises:
+        DamagedTrace: The arrays are missing, damaged, or do not fit together.
+    """
+    # A change is found before a step other than the first and has a digest: no chunk is all zeros.
+    arrays = {
+        name: files.array(f"{key}/{name}", complete=name in {"step", "digest"})
+        for name in ("step", "column", "version", "digest")
+    }
+    # A killed run may have grown one of them more than the others, beyond the steps that count.
+    rows = min(array.shape[0] for array in arrays.values())
+    step = _growing(arrays["step"], rows, killed=killed)
+    count = int(np.searchsorted(step, steps))
+    found = {name: arrays[name].read(0, count) for name in ("column", "version", "digest")}
+    step = step[:count]
+    if count and (step.min() < 0 or np.any(np.diff(step) < 0) or found["column"].min() < 0):
+        raise damaged(f"{files.path}/{key} holds steps or columns that make no sense")
+    if found["digest"].shape != (count, 2):
+        raise damaged(f"{files.path}/{key}/digest has the shape {arrays['digest'].shape}")
+    return External(step, found["column"], found["version"], found["digest"])
+
+
+def _growing(array: StoredArray, rows: int, *, killed: bool) -> NDArray[Any]:
+    parts = []
+    for start in range(0, rows, array.chunk_rows):
+        stop = min(start + array.chunk_rows, rows)
+        try:
+            parts.append(array.read(start, stop))
+        except DamagedTrace:
+            if killed and stop == rows:
+                break  # Being written when the run was killed: beyond the steps that count.
+            raise
+    return np.concatenate(parts) if parts else np.zeros(0, array.dtype)

@@ -1,0 +1,223 @@
+"""Recorded values: how each layout is read, decoded and verified against its digest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import xxhash
+
+from tracediff.trace._cache import BlockCache
+from tracediff.trace._store import StoredArray, TraceFiles, damaged
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_WORD = 0xFFFF_FFFF_FFFF_FFFF
+
+
+@dataclass(frozen=True, slots=True)
+class SparseRows:
+    """A gradient that came as indexed slices: some rows of a dense tensor.
+
+    Attributes:
+        values: The rows; shape (n, ...).
+        rows: The row of the dense tensor that each belongs to; int64 (n,). Repeated ones add up.
+        shape: The shape of the dense tensor.
+    """
+
+    values: NDArray[Any]
+    rows: NDArray[np.int64]
+    shape: tuple[int, ...]
+
+    def dense(self) -> NDArray[Any]:
+        """Return the dense tensor; repeated rows are added in the order in which they stand.
+
+        Example:
+            >>> SparseRows(np.array([[1.0], [2.0]]), np.array([2, 2]), (3, 1)).dense().tolist()
+            [[0.0], [0.0], [3.0]]
+        """
+        result = np.zeros(self.shape, self.values.dtype)
+        np.add.at(result, self.rows, self.values)
+        return result
+
+
+def digest_of(*arrays: NDArray[Any]) -> tuple[int, int]:
+    """Return the low and the high 64 bits of the 128-bit XXH3 hash of the arrays' bytes.
+
+    The bytes are taken in C order, little endian, those of one array after those of the other.
+    XXH3: https://github.com/Cyan4973/xxHash, doc/xxhash_spec.md.
+
+    Example:
+        >>> digest_of(np.zeros(0, np.float32))
+        (6970985878650215551, 11072937651823904912)
+    """
+    state = xxhash.xxh3_128()
+    for array in arrays:
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        state.update(np.ascontiguousarray(little).reshape(-1).view(np.uint8).data)
+    value = state.intdigest()
+    return value & _WORD, value >> 64
+
+
+class ValueReader(Protocol):
+    """Reads the recorded values of one tensor as they are stored."""
+
+    def read(self, version: int) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
+        """Return a value and, for a sparse one, its row numbers."""
+        ...
+
+
+def _rows_of(array: StoredArray, start: int, stop: int, cache: BlockCache) -> NDArray[Any]:
+    """Return a copy of rows ``start`` to ``stop``, through the cache of decoded chunks."""
+    if stop > array.shape[0]:
+        raise damaged(f"{array.where} ends at {array.shape[0]}, a value reaches to {stop}")
+    result = np.empty((stop - start, *array.shape[1:]), array.dtype)
+    for block in range(start // array.chunk_rows, math.ceil(stop / array.chunk_rows)):
+        first = block * array.chunk_rows
+        last = min(first + array.chunk_rows, array.shape[0])
+
+        def load(first: int = first, last: int = last) -> NDArray[Any]:
+            return array.read(first, last)
+
+        rows = cache.get((array.where, block), load)
+        inside = slice(max(start, first), min(stop, last))
+        result[inside.start - start : inside.stop - start] = rows[
+            inside.start - first : inside.stop - first
+        ]
+    return result
+
+
+class FixedValues:
+    """Layout ``fixed``: an array with one value a row."""
+
+    def __init__(
+        self, files: TraceFiles, key: str, *, shape: tuple[int, ...], cache: BlockCache
+    ) -> None:
+        self._array = files.array(key)
+        self._cache = cache
+        if self._array.shape[1:] != shape or not self._array.shape:
+            raise damaged(
+                f"{self._array.where} holds values of shape {self._array.shape[1:]}, "
+                f"the table of tensors says {shape}"
+            )
+
+    def read(self, version: int) -> tuple[NDArray[Any], None]:
+        """Return value number ``version``."""
+        return _rows_of(self._array, version, version + 1, self._cache)[0, ...], None
+
+
+class RaggedValues:
+    """Layouts ``ragged`` and ``sparse``: all values flattened one after the other.
+
+    Args:
+        files: The trace.
+        key: Path of the tensor's group in the trace.
+        count: How many values count; more may have been on the way when the run was killed.
+        sparse: Whether there are row numbers too.
+        cache: Where decoded chunks are kept.
+    """
+
+    def __init__(
+        self, files: TraceFiles, key: str, *, count: int, sparse: bool, cache: BlockCache
+    ) -> None:
+        self._cache = cache
+        self._data = files.array(f"{key}/data")
+        self._rows = files.array(f"{key}/rows") if sparse else None
+        shapes = files.array(f"{key}/shape", complete=True)
+        if len(shapes.shape) != 2 or len(self._data.shape) != 1:
+            raise damaged(f"{files.path}/{key} has data of shape {self._data.shape}")
+        self._shapes = shapes.read(0, count).astype(np.int64, copy=False)
+        known = self._shapes >= 0
+        if np.any(known[:, 1:] & ~known[:, :-1]):
+            raise damaged(f"{shapes.where} holds shapes that make no sense")
+        sizes = np.where(known, self._shapes, 1).prod(axis=1)
+        self._ends = np.cumsum(sizes)
+        self._row_ends = np.cumsum(np.where(known[:, 0], self._shapes[:, 0], 1))
+
+    def read(self, version: int) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
+        """Return value number ``version`` and its row numbers, if it has any."""
+        shape = tuple(int(extent) for extent in self._shapes[version] if extent >= 0)
+        end = int(self._ends[version])
+        flat = _rows_of(self._data, end - math.prod(shape), end, self._cache)
+        if self._rows is None:
+            return flat.reshape(shape), None
+        end = int(self._row_ends[version])
+        rows = _rows_of(self._rows, end - (shape[0] if shape else 1), end, self._cache)
+        return flat.reshape(shape), rows.astype(np.int64, copy=False)
+
+
+def is_readable(dtype: str) -> bool:
+    """Say whether values recorded in ``dtype`` can be turned into a numpy array."""
+    return _known_to_numpy(dtype) or dtype in _DECODERS
+
+
+def matches(stored: np.dtype[Any], dtype: str) -> bool:
+    """Say whether values of type ``dtype`` may be stored as ``stored``."""
+    if _known_to_numpy(dtype):
+        return stored.newbyteorder("=") == np.dtype(dtype)
+    return stored.kind == "u"
+
+
+def decoded(value: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """Return a stored value as numbers; types that numpy lacks become wider ones, exactly.
+
+    ``bfloat16`` and the 8-bit floats become float32, 4-bit integers 8-bit ones.
+
+    Example:
+        >>> decoded(np.array([0x3F80], np.uint16), "bfloat16")
+        array([1.], dtype=float32)
+    """
+    if _known_to_numpy(dtype):
+        return value.astype(value.dtype.newbyteorder("="), copy=False)
+    decode = _DECODERS[dtype]
+    return decode(value)
+
+
+def _known_to_numpy(dtype: str) -> bool:
+    try:
+        return np.dtype(dtype).kind in "biufc"
+    except TypeError:
+        return False
+
+
+def _bfloat16(value: NDArray[Any]) -> NDArray[Any]:
+    # bfloat16 is the upper half of a float32.
+    return (value.astype(np.uint32) << 16).view(np.float32)
+
+
+def _float8_e5m2(value: NDArray[Any]) -> NDArray[Any]:
+    # float8_e5m2 is the upper half of a float16.
+    return (value.astype(np.uint16) << 8).view(np.float16).astype(np.float32)
+
+
+def _float8_e4m3fn(value: NDArray[Any]) -> NDArray[Any]:
+    # Sign, 4 bits of exponent with bias 7, 3 of mantissa; no infinities, all ones are NaN.
+    # Micikevicius et al., FP8 Formats for Deep Learning, 2022, table 1.
+    exponent = (value >> 3 & 0xF).astype(np.int32)
+    mantissa = (value & 7).astype(np.float32)
+    size = np.where(exponent > 0, 8 + mantissa, mantissa) * np.float32(2.0) ** (
+        np.maximum(exponent, 1) - 10
+    )
+    size = np.where(value & 0x7F == 0x7F, np.nan, size)
+    return np.copysign(size, np.where(value & 0x80, -1, 1)).astype(np.float32)
+
+
+def _int4(value: NDArray[Any]) -> NDArray[Any]:
+    return value.view(np.int8)
+
+
+def _uint4(value: NDArray[Any]) -> NDArray[Any]:
+    return value
+
+
+_DECODERS: Mapping[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
+    "bfloat16": _bfloat16,
+    "float8_e5m2": _float8_e5m2,
+    "float8_e4m3fn": _float8_e4m3fn,
+    "int4": _int4,
+    "uint4": _uint4,
+}
