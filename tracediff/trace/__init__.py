@@ -7,8 +7,13 @@ Nothing here compares or judges.
 
 from tracediff.trace._cache import CACHE_BYTES as CACHE_BYTES
 from tracediff.trace._run import ExternalChange as ExternalChange
-from tracediff.trace._run import Moment as Moment
 from tracediff.trace._run import Run as Run
+from tracediff.trace._summary import Event as Event
+from tracediff.trace._summary import LayerSummary as LayerSummary
+from tracediff.trace._summary import RunSummary as RunSummary
+from tracediff.trace._summary import TraceSummary as TraceSummary
+from tracediff.trace._summary import WeightSummary as WeightSummary
+from tracediff.trace._summary import summarize as summarize
 from tracediff.trace._tensor import Tensor as Tensor
 from tracediff.trace._trace import FORMAT as FORMAT
 from tracediff.trace._trace import Trace as Trace
@@ -18,11 +23,16 @@ from tracediff.trace._values import SparseRows as SparseRows
 __all__ = [
     "CACHE_BYTES",
     "FORMAT",
+    "Event",
     "ExternalChange",
-    "Moment",
+    "LayerSummary",
     "Run",
+    "RunSummary",
     "SparseRows",
     "Tensor",
     "Trace",
+    "TraceSummary",
+    "WeightSummary",
     "open_trace",
+    "summarize",
 ]

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tracediff.errors import NotKept, UnknownName, UnsupportedFormat, UsageError, did_you_mean
+from tracediff.model import Moment
 from tracediff.trace import _values
 from tracediff.trace._cache import BlockCache
 from tracediff.trace._store import TraceFiles, as_object, damaged
@@ -21,9 +22,6 @@ from tracediff.trace._values import FixedValues, RaggedValues, SparseRows, Value
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-Moment = Literal["before", "after"]
-"""For state tensors: before the step's update or after it. Observed tensors have no such choice."""
 
 STATUSES = ("recording", "complete", "interrupted", "failed")
 

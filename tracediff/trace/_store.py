@@ -236,11 +236,12 @@ def _no_group(path: str, names: set[str]) -> TracediffError:
 
 
 def _near_path(path: str) -> str | None:
+    folder = Path(path).parent
     try:
-        siblings = [entry.name for entry in Path(path).parent.iterdir()]
+        siblings = [str(entry) for entry in folder.iterdir()]
     except OSError:
         return None
-    return did_you_mean(Path(path).name, siblings)
+    return did_you_mean(str(Path(path)), siblings)
 
 
 def _what_is_a_trace() -> str:
