@@ -1,0 +1,116 @@
+"""The one public name: a callback that any generation's `fit` accepts."""
+
+import os
+from typing import Any, Dict, Mapping, Optional, Union
+
+from tracediff_hooks.generations import UnsupportedModel, hook_for
+from tracediff_hooks.generations.gradient_registry import watch_loaded
+from tracediff_hooks.recorder import Recorder
+from tracediff_hooks.session import Session
+
+
+class TraceCallback:
+    """Records every step of `model.fit` into a trace.
+
+    ```python
+    from tracediff_hooks import TraceCallback
+    model.fit(x, y, callbacks=[TraceCallback("a.zarr")])
+    ```
+
+    It derives from no framework's class, so that one class serves all of them. What it records and where is described
+    in docs/trace-format.md. Used for several fits, it continues the run while the model stays the same
+    and begins another run in the same store when it does not.
+
+    Args:
+        store: where to write the trace; a folder that must not exist yet.
+        level: ``"full"`` keeps every element, ``"digest"`` keeps digests and scalars, ``"auto"`` keeps every element
+            unless one step is larger than 64 MiB.
+        overwrite: replace a trace that stands at ``store``.
+        compression: None, ``"lz4"`` or ``"zstd"``; float32 training state shrinks little and costs time.
+
+    Raises:
+        TraceExistsError: something stands at ``store``; nothing is ever overwritten silently.
+        ValueError: a level or compression that does not exist.
+    """
+
+    async_safe = True
+    """Keras 3 may run other callbacks in the background if all are safe there; this one does its work elsewhere."""
+    _supports_tf_logs = True
+    _chief_worker_only = False
+
+    def __init__(
+        self, store: Union[str, "os.PathLike[str]"], *, level: str = "auto",
+        overwrite: bool = False, compression: Optional[str] = None,
+    ) -> None:
+        watch_loaded()
+        self._recorder = Recorder(
+            store, level=level, overwrite=overwrite, compression=compression
+        )
+        self._session = None  # type: Optional[Session]
+        self._hook = None  # type: Any
+        self.params = {}  # type: Mapping[str, Any]
+        self.model = None  # type: Any
+        self.validation_data = None  # type: Any
+
+    def set_params(self, params: Mapping[str, Any]) -> None:
+        self.params = dict(params or {})
+        if self._session is not None:
+            self._session.begin_fit(self.params)
+
+    def set_model(self, model: Any) -> None:
+        self.model = model
+        if self._hook is not None:
+            self.stop("interrupted")  # the fit before this one never ended
+        if self._session is None:
+            self._session = Session(self._recorder)
+        self._session.begin_fit(self.params)
+        try:
+            self._hook = hook_for(model, self._session)
+        except UnsupportedModel as error:
+            self._session.event("unsupported", "nothing is recorded: {}".format(error))
+            return
+        self._session.guard(self._hook.attach)
+
+    def on_epoch_begin(self, epoch: int, logs: Optional[Dict[str, Any]] = None) -> None:
+        if self._session is not None:
+            self._session.begin_epoch(epoch)
+
+    def on_train_end(self, logs: Optional[Dict[str, Any]] = None) -> None:
+        self.stop("complete")
+
+    def stop(self, status: str) -> None:
+        """Takes the hook off the model and brings everything to disk.
+
+        Args:
+            status: ``complete`` or ``interrupted``.
+        """
+        hook, self._hook = self._hook, None
+        if hook is not None and self._session is not None:
+            self._session.guard(hook.detach)
+            self._session.guard(self._session.end_fit, status)
+
+    def close(self) -> None:
+        """Ends the trace; it happens by itself when the process ends."""
+        self.stop("interrupted")
+        self._recorder.close()
+
+    def _implements_train_batch_hooks(self) -> bool:
+        return False
+
+    def _implements_test_batch_hooks(self) -> bool:
+        return False
+
+    def _implements_predict_batch_hooks(self) -> bool:
+        return False
+
+    def on_train_begin(self, logs: Optional[Dict[str, Any]] = None) -> None:
+        """Nothing: the hook was attached in `set_model`, before the framework's step was built."""
+
+    def _ignore(self, *args: Any, **kwargs: Any) -> None:
+        """What the frameworks tell of batches, of testing and of predicting is not needed."""
+
+    _ignore._is_default = True  # type: ignore[attr-defined]
+    on_batch_begin = on_batch_end = on_train_batch_begin = on_train_batch_end = _ignore
+    on_test_begin = on_test_end = on_test_batch_begin = on_test_batch_end = _ignore
+    on_predict_begin = on_predict_end = on_predict_batch_begin = on_predict_batch_end = _ignore
+    on_epoch_end = _ignore

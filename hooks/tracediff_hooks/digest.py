@@ -1,0 +1,34 @@
+"""Content digests: equal bytes, equal digest, on every stack."""
+
+from typing import Tuple
+
+import numpy as np
+import xxhash
+
+Digest = Tuple[int, int]
+
+ABSENT = (0, 0)  # type: Digest
+
+
+def _bytes_of(array: np.ndarray) -> np.ndarray:
+    """Views any array as its bytes in C order."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+
+def digest_of(*arrays: np.ndarray) -> Digest:
+    """Hashes the arrays' bytes, one after the other, with 128-bit XXH3.
+
+    Args:
+        arrays: arrays of any shape and any little-endian dtype.
+
+    Returns:
+        The low and the high 64 bits. XXH3: https://github.com/Cyan4973/xxHash, doc/xxhash_spec.md.
+    """
+    if len(arrays) == 1:
+        value = xxhash.xxh3_128_intdigest(_bytes_of(arrays[0]))
+    else:
+        state = xxhash.xxh3_128()
+        for array in arrays:
+            state.update(_bytes_of(array))
+        value = state.intdigest()
+    return value & 0xFFFFFFFFFFFFFFFF, value >> 64

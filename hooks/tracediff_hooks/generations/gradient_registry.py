@@ -1,0 +1,88 @@
+"""Remembers the gradient tensors of graph-mode optimizers at the moment they are built.
+
+Keras 2.3 and tf.keras of TensorFlow 1.15 build gradients once, while `fit` builds its train function and before any
+callback runs, and keep no reference to them. Wrapping `Optimizer.get_gradients` adds no operation to the graph,
+which building them a second time would: that would shift the random seeds of every model made later.
+"""
+
+import functools
+import sys
+import weakref
+from typing import Any, List, NamedTuple, Optional
+
+OPTIMIZER_MODULES = (
+    "keras.optimizers",
+    "tensorflow.python.keras.optimizer_v2.optimizer_v2",
+    "tensorflow_core.python.keras.optimizer_v2.optimizer_v2",
+)
+
+
+class GradientTensors(NamedTuple):
+    """What one call of `get_gradients` built, each a list parallel to ``variables``."""
+
+    variables: List[Any]
+    raw: List[Any]
+    applied: List[Any]
+
+
+_remembered = weakref.WeakKeyDictionary()  # type: weakref.WeakKeyDictionary[Any, GradientTensors]
+
+
+def gradients_of(optimizer: Any) -> Optional[GradientTensors]:
+    """The gradients last built by an optimizer, or None if that was before the registry watched."""
+    try:
+        return _remembered.get(optimizer)
+    except TypeError:
+        return None
+
+
+def watch_loaded() -> None:
+    """Starts to watch the optimizers of every framework that is loaded by now."""
+    for name in OPTIMIZER_MODULES:
+        module = sys.modules.get(name)
+        if module is not None:
+            watch(module)
+
+
+def watch(module: Any) -> None:
+    """Wraps `get_gradients` of the module's optimizer base class, once."""
+    base = getattr(module, "OptimizerV2", None) or getattr(module, "Optimizer", None)
+    original = getattr(base, "get_gradients", None)
+    if original is None or hasattr(original, "watched_by_tracediff"):
+        return
+
+    @functools.wraps(original)
+    def get_gradients(self: Any, loss: Any, params: Any) -> Any:
+        raw = []  # type: List[Any]
+        backend = _gradient_module(module)
+        if backend is None:
+            return original(self, loss, params)
+        unclipped = backend.gradients
+
+        def gradients(*args: Any, **kwargs: Any) -> Any:
+            built = unclipped(*args, **kwargs)
+            raw[:] = built
+            return built
+
+        backend.gradients = gradients
+        try:
+            applied = original(self, loss, params)
+        finally:
+            backend.gradients = unclipped
+        try:
+            _remembered[self] = GradientTensors(list(params), list(raw), list(applied))
+        except TypeError:
+            pass
+        return applied
+
+    get_gradients.watched_by_tracediff = True  # type: ignore[attr-defined]
+    base.get_gradients = get_gradients
+
+
+def _gradient_module(module: Any) -> Any:
+    """The module whose function `gradients` the optimizer base class calls."""
+    for name in ("K", "gradients"):
+        candidate = getattr(module, name, None)
+        if callable(getattr(candidate, "gradients", None)):
+            return candidate
+    return None

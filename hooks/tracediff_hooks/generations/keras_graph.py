@@ -1,0 +1,364 @@
+"""Keras 2.3 on TensorFlow 1.15, and tf.keras of TensorFlow 1.15: one `GraphExecutionFunction` call a step.
+
+The gradients ride along as extra fetches of the train function; the batch is what is passed to its ``__call__``;
+the state is read between steps, because inside one session call reading races with updating.
+"""
+
+import sys
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from tracediff_hooks.generations.gradient_registry import gradients_of
+from tracediff_hooks.names import named_layers, slot_name
+from tracediff_hooks.recorder import Key, SparseRows, Value
+from tracediff_hooks.session import (
+    Session, StackDescription, StateTensor, optimizer_tensor, slot_tensor,
+    weight_tensors,
+)
+
+KERAS_SLOTS = {
+    "SGD": ("momentum",), "RMSprop": ("rms",), "Adagrad": ("accumulator",),
+    "Adadelta": ("accum_grad", "accum_var"), "Adam": ("m", "v", "vhat"), "Adamax": ("m", "u"),
+    "Nadam": ("m", "v"),
+}
+"""keras/optimizers.py, 2.3.1: the order in which `get_updates` lists its slots, all of one kind first."""
+
+
+class _Fetched(NamedTuple):
+    """Where a fetched tensor belongs."""
+
+    key: Key
+    part: str
+
+
+class KerasGraphHook:
+    """Records a model of a graph stack from `attach` to `detach`."""
+
+    def __init__(self, model: Any, session: Session) -> None:
+        self._model = model
+        self._session = session
+        self._function = None  # type: Any
+        self._plain_class = None  # type: Any
+        self._backend = None  # type: Any
+        self._fetches = []  # type: List[Any]
+        self._fetched = {}  # type: Dict[_Fetched, np.ndarray]
+        self._aliases = []  # type: List[Key]
+        self._layers = []  # type: List[Any]
+        self._state = []  # type: List[StateTensor]
+        self._history = None  # type: Any
+        self._standalone = any(
+            cls.__module__ == "keras.engine.training" for cls in type(model).__mro__
+        )
+
+    def attach(self) -> None:
+        self._history = getattr(self._model, "history", None)
+        if getattr(self._model, "train_function", None) is not None:
+            self._instrument()
+        # tf.keras builds the function of a generator fit after the callbacks were set, and may build it anew.
+        build = type(self._model)._make_train_function
+
+        def make_train_function() -> None:
+            build(self._model)
+            if self._model.train_function is not self._function:
+                self._session.guard(self._instrument)
+
+        object.__setattr__(self._model, "_make_train_function", make_train_function)
+
+    def detach(self) -> None:
+        self._model.__dict__.pop("_make_train_function", None)
+        self._release()
+
+    def _release(self) -> None:
+        function = self._function
+        if function is None:
+            return
+        function.__class__ = self._plain_class
+        for tensor in self._fetches:
+            function.fetches.remove(tensor)
+            function.fetch_callbacks.pop(tensor, None)
+        self._fetches = []
+        self._function = None
+
+    def _instrument(self) -> None:
+        self._release()
+        function = self._model.train_function
+        if type(function).__name__ != "GraphExecutionFunction":
+            raise TypeError(
+                "the train function is a {}, which this hook does not know".format(
+                    type(function).__name__
+                )
+            )
+        # TensorFlow 1.15 goes by two names, `tensorflow` and `tensorflow_core`: take the one in use.
+        self._backend = sys.modules[type(function).__module__]
+        self._layers = named_layers(self._model, self._auto_named)
+        weights = weight_tensors(self._layers, self._model.trainable_weights, _dtype)
+        self._state = weights + self._slots(weights)
+        self._function = function
+        self._plain_class = type(function)
+        self._fetch_gradients(function, weights)
+        self._fetch_fed_tensors(function)
+        hook = self
+
+        class RecordingFunction(self._plain_class):  # type: ignore[misc, name-defined]
+            """The train function, with every call recorded."""
+
+            def __call__(self, inputs: Any) -> Any:
+                return hook.call(super(RecordingFunction, self).__call__, inputs)
+
+        function.__class__ = RecordingFunction
+
+    def _auto_named(self, layer: Any, stem: str, number: Optional[int]) -> bool:
+        uids = self._backend.PER_GRAPH_OBJECT_NAME_UIDS.get(self._backend.get_graph(), {})
+        if self._standalone:
+            # Keras 2.3 counts by class name and from 1 (keras/engine/base_layer.py).
+            count = uids.get(type(layer).__name__, 0) or uids.get(stem, 0)
+            return number is not None and 1 <= number <= count
+        return (number or 0) < uids.get(("", stem), 0)
+
+    def _slots(self, weights: List[StateTensor]) -> List[StateTensor]:
+        optimizer = self._model.optimizer
+        by_variable = {id(t.variable): t for t in weights}
+        found = []  # type: List[StateTensor]
+        if hasattr(optimizer, "get_slot_names"):
+            for tensor in weights:
+                for slot in optimizer.get_slot_names():
+                    variable = optimizer._slots.get(_slot_key(tensor.variable), {}).get(slot)
+                    if variable is not None:
+                        name = slot_name(type(optimizer).__name__, slot)
+                        found.append(slot_tensor(tensor, name, variable, _dtype))
+            found.append(optimizer_tensor("iteration", optimizer.iterations, _dtype))
+            return found
+        built = gradients_of(optimizer)
+        trained = built.variables if built else self._model._collected_trainable_weights
+        variables = list(getattr(optimizer, "weights", None) or [])
+        scalars = [v for v in variables if len(v.shape) == 0]
+        slots = [v for v in variables if len(v.shape) != 0 or v not in scalars]
+        if trained and len(variables) >= len(trained):
+            # A scalar weight has scalar slots: what the optimizer keeps for itself stands first.
+            slots = variables[len(variables) % len(trained):]
+            scalars = variables[: len(variables) % len(trained)]
+        kinds = KERAS_SLOTS.get(type(optimizer).__name__, ())
+        for position, variable in enumerate(slots):
+            owner = by_variable.get(id(trained[position % len(trained)]))
+            kind = position // len(trained)
+            name = kinds[kind] if kind < len(kinds) else "slot_{}".format(kind)
+            if owner is not None and _shape(variable) == (owner.spec.shape or ()):
+                found.append(slot_tensor(owner, name, variable, _dtype))
+        iterations = getattr(optimizer, "iterations", None)
+        if iterations is not None:
+            found.append(optimizer_tensor("iteration", iterations, _dtype))
+        for variable in scalars:
+            if variable is not iterations:
+                name = variable.name.split(":")[0].split("/")[-1]
+                found.append(optimizer_tensor(name, variable, _dtype))
+        return found
+
+    def _fetch_gradients(self, function: Any, weights: List[StateTensor]) -> None:
+        self._aliases = []
+        built = gradients_of(self._model.optimizer)
+        if built is None:
+            self._session.event(
+                "no-gradients",
+                "gradients are not recorded: {}. Import tracediff_hooks before the model is first trained, or "
+                "use tracediff-record.".format(
+                    "the optimizer keeps them to itself"
+                    if type(self._model.optimizer).__name__ == "TFOptimizer"
+                    else "the train function was built before tracediff_hooks watched the optimizer"
+                ),
+            )
+            return
+        names = {id(t.variable): t.spec.name for t in weights}
+        for variable, raw, applied in zip(built.variables, built.raw, built.applied):
+            name = names.get(id(variable))
+            if name is None:
+                continue
+            self._fetch_gradient(function, ("gradient", name), raw)
+            if applied is raw:
+                self._aliases.append(("applied_gradient", name))
+            else:
+                self._fetch_gradient(function, ("applied_gradient", name), applied)
+
+    def _fetch_gradient(self, function: Any, key: Key, tensor: Any) -> None:
+        if hasattr(tensor, "indices"):
+            self._fetch(function, _Fetched(key, "values"), tensor.values)
+            self._fetch(function, _Fetched(key, "rows"), tensor.indices)
+        else:
+            self._fetch(function, _Fetched(key, "dense"), tensor)
+
+    def _fetch_fed_tensors(self, function: Any) -> None:
+        """Inputs made from tensors are fed by nobody: they are fetched."""
+        fed = {id(tensor) for tensor in self._model._feed_inputs}
+        for position, tensor in enumerate(self._model.inputs or []):
+            if id(tensor) not in fed:
+                key = ("input", "input/{}".format(position))
+                self._fetch(function, _Fetched(key, "dense"), tensor)
+
+    def _fetch(self, function: Any, place: _Fetched, tensor: Any) -> None:
+        if tensor in function.fetches:
+            previous = function.fetch_callbacks.get(tensor)
+        else:
+            previous = None
+            function.fetches.append(tensor)
+            self._fetches.append(tensor)
+
+        def keep(value: Any) -> None:
+            if previous is not None:
+                previous(value)
+            self._fetched[place] = value
+
+        function.fetch_callbacks[tensor] = keep
+
+    def call(self, function: Any, inputs: Any) -> Any:
+        """One step: state, the framework's own call, state."""
+        if self._history is not getattr(self._model, "history", None):
+            # An exception ended the fit that attached this hook; this is another one.
+            self.detach()
+            return function(inputs)
+        if not self._session.alive:
+            return function(inputs)
+        guard = self._session.guard
+        self._fetched = {}
+        batch = guard(self._batch, inputs)
+        before = guard(self._read)
+        rate = guard(self._learning_rate)
+        outputs = function(inputs)
+        guard(self._record, batch, before, rate, outputs)
+        return outputs
+
+    def _record(
+        self, batch: Dict[Key, np.ndarray], before: Dict[Key, np.ndarray], rate: Any, outputs: Any
+    ) -> None:
+        observed = dict(batch)  # type: Dict[Key, Value]
+        observed.update(self._gradients())
+        values = outputs if isinstance(outputs, (list, tuple)) else [outputs]
+        observed["loss", "loss"] = np.array(values[0])
+        observed.update(self._metrics(values[1:]))
+        if rate is not None:
+            observed["learning_rate", "optimizer/learning_rate"] = rate
+        self._session.step(
+            self._model, self._layers, self._state, self._describe, before=before,
+            observed=observed, after=self._read(), aliases=self._aliases,
+        )
+
+    def _gradients(self) -> Dict[Key, Value]:
+        found = {}  # type: Dict[Key, Value]
+        for place, value in self._fetched.items():
+            if place.part == "dense":
+                found[place.key] = np.array(value)
+            elif place.part == "values":
+                rows = np.array(self._fetched[_Fetched(place.key, "rows")], np.int64)
+                found[place.key] = SparseRows(np.array(value), rows)
+        return found
+
+    def _metrics(self, values: Any) -> Dict[Key, np.ndarray]:
+        model = self._model
+        outputs = [n for n in getattr(model, "output_names", []) if len(model.output_names) > 1]
+        renamed = {str(entry.layer.name): entry.name for entry in self._layers}
+        found = {}  # type: Dict[Key, np.ndarray]
+        for name, value in zip(model.metrics_names[1:], values):
+            if any(name == output + "_loss" for output in outputs):
+                continue
+            for output in outputs:
+                if name.startswith(output + "_") and output in renamed:
+                    name = renamed[output] + name[len(output):]
+                    break
+            found["metric", "metric/" + name] = np.array(value)
+        return found
+
+    def _batch(self, inputs: Any) -> Dict[Key, np.ndarray]:
+        model = self._model
+        roles = (
+            ("input", model._feed_inputs), ("label", model._feed_targets),
+            ("sample_weight", model._feed_sample_weights),
+        )
+        places = {}  # type: Dict[int, Key]
+        for role, tensors in roles:
+            positions = self._positions(role, tensors)
+            for tensor, position in zip(tensors, positions):
+                places[id(tensor)] = (role, "{}/{}".format(role, position))
+        found = {}  # type: Dict[Key, np.ndarray]
+        for tensor, value in zip(self._function.inputs, inputs):
+            key = places.get(id(tensor))
+            if key is None or value is None:
+                continue
+            if hasattr(value, "graph"):
+                # A batch of tf.data is a tensor until the step runs: it is fetched with the step.
+                if _Fetched(key, "dense") not in self._fetched and value not in self._fetches:
+                    self._fetch(self._function, _Fetched(key, "dense"), value)
+                continue
+            if hasattr(value, "todense"):
+                value = value.todense()
+            array = np.array(value, dtype=tensor.dtype.as_numpy_dtype)
+            if key[0] == "sample_weight" and (array == 1).all():
+                continue  # the framework feeds ones where the user gave none
+            found[key] = array
+        return found
+
+    def _positions(self, role: str, tensors: Any) -> Any:
+        if role == "input":
+            known = [id(tensor) for tensor in self._model.inputs or []]
+            if all(id(tensor) in known for tensor in tensors):
+                return [known.index(id(tensor)) for tensor in tensors]
+        return range(len(tensors))
+
+    def _read(self) -> Dict[Key, np.ndarray]:
+        backend = self._backend
+        values = backend.batch_get_value([t.variable for t in self._state])
+        return {t.key: np.array(value) for t, value in zip(self._state, values)}
+
+    def _learning_rate(self) -> Optional[np.ndarray]:
+        optimizer = self._model.optimizer
+        backend = self._backend
+        rate = getattr(optimizer, "lr", None)
+        if rate is None or callable(rate) or not hasattr(rate, "dtype"):
+            return None
+        decay = float(getattr(optimizer, "initial_decay", 0.0) or getattr(
+            optimizer, "_initial_decay", 0.0))
+        value, iterations = backend.batch_get_value([rate, optimizer.iterations])
+        # keras/optimizers.py, 2.3.1, `get_updates`; optimizer_v2.py, 1.15, `_decayed_lr`.
+        value = np.float32(value)
+        if decay > 0:
+            value = value * (np.float32(1) / (np.float32(1) + np.float32(decay) * np.float32(iterations)))
+        return np.array(value, np.float32)
+
+    def _describe(self) -> StackDescription:
+        tensorflow = sys.modules["tensorflow"]
+        backend = self._backend
+        session = backend.get_session()
+        config = session._config
+        keras = sys.modules["keras"].__version__ if self._standalone else "tf.keras"
+        label = "{} on TensorFlow {}".format(
+            "Keras " + keras if self._standalone else keras, tensorflow.__version__)
+        environment = {
+            "devices": [device.name for device in session.list_devices()],
+            "threads": {
+                "intra": config.intra_op_parallelism_threads if config else 0,
+                "inter": config.inter_op_parallelism_threads if config else 0,
+            },
+            "flags": {"eager": False, "jit_compile": False, "floatx": backend.floatx()},
+            "tensorflow_seed": backend.get_graph().seed,
+        }
+        capture = {
+            "gradients": "extra fetches of the train function; no operation added to the graph",
+            "raw_gradients": True,
+            "state": "read between steps",
+            "disturbs": "nothing known",
+        }
+        return StackDescription("keras-graph", label, "tensorflow", environment, capture)
+
+
+def _slot_key(variable: Any) -> Any:
+    if hasattr(variable, "_distributed_container"):
+        variable = variable._distributed_container()
+    if getattr(variable, "_in_graph_mode", False):
+        return variable._shared_name
+    return variable._unique_id
+
+
+def _dtype(variable: Any) -> str:
+    return str(variable.dtype.base_dtype.name)
+
+
+def _shape(variable: Any) -> Tuple[int, ...]:
+    return tuple(int(extent) for extent in variable.shape.as_list())

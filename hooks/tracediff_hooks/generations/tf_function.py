@@ -1,0 +1,292 @@
+"""tf.keras of TensorFlow 2.3: the step is a `tf.function` that `Model.make_train_function` builds.
+
+What the step consumed and computed leaves it as one more entry of the logs that `train_step` returns, and is
+taken off again before Keras sees the logs. Weights and slots are read between steps.
+"""
+
+import contextlib
+import sys
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+
+from tracediff_hooks.generations.logs_metrics import metrics
+from tracediff_hooks.generations.step_taps import (
+    TAPS, StepTaps, optimizers_of, replaced, set_plainly, take_off,
+)
+from tracediff_hooks.names import named_layers, slot_name
+from tracediff_hooks.recorder import Key
+from tracediff_hooks.session import (
+    Session, StackDescription, StateTensor, optimizer_tensor, slot_tensor, weight_tensors,
+)
+
+
+class TfFunctionHook:
+    """Records a tf.keras model from `attach` to `detach`."""
+
+    def __init__(self, model: Any, session: Session) -> None:
+        self._model = model
+        self._session = session
+        self._plain_train_function = None  # type: Any
+        self._expected = False
+        self._attached = False
+        self._layers = []  # type: List[Any]
+        self._state = []  # type: List[StateTensor]
+        self._taps = StepTaps(self._tensorflow)
+        self._created = {}  # type: Dict[int, np.ndarray]
+
+    @property
+    def _tensorflow(self) -> Any:
+        return sys.modules["tensorflow"]
+
+    def attach(self) -> None:
+        model = self._model
+        self._plain_train_function = model.train_function
+        set_plainly(model, "train_function", None)
+        set_plainly(model, "train_step", self._tapped(model.train_step))
+        set_plainly(model, "make_train_function", self._make_train_function)
+        self._expected = True
+        self._attached = True
+        self._find_state()
+
+    def detach(self) -> None:
+        if not self._attached:
+            return
+        self._attached = False
+        for name in ("train_step", "make_train_function"):
+            take_off(self._model, name)
+        set_plainly(self._model, "train_function", self._plain_train_function)
+
+    def _make_train_function(self) -> Any:
+        if not self._expected:
+            # An exception ended the fit that attached this hook; this is another one.
+            self.detach()
+            return self._model.make_train_function()
+        self._expected = False
+        model = self._model
+        steps = int(model._steps_per_execution.numpy())
+        build = type(model).make_train_function
+        set_plainly(model, "train_function", None)
+        if steps == 1:
+            function = build(model)
+        else:
+            # Inside the framework's own loop only the last step of a group could be seen.
+            model._steps_per_execution.assign(1)
+            try:
+                function = build(model)
+            finally:
+                model._steps_per_execution.assign(steps)
+
+        def train_function(iterator: Any) -> Any:
+            logs = None
+            for _ in range(steps):
+                logs = self._call(function, iterator)
+            return logs
+
+        set_plainly(model, "train_function", train_function)
+        return train_function
+
+    def _tapped(self, train_step: Any) -> Any:
+        def tapped_train_step(data: Any) -> Any:
+            known = {id(t.variable) for t in self._state}
+            with self._taps.collect(), self._probes():
+                logs = train_step(data)
+            self._session.guard(self._read_created, known)
+            taps = self._session.guard(self._taps.outputs, self._batch(data))
+            if not isinstance(logs, dict) or taps is None:
+                return logs
+            logs = dict(logs)
+            logs[TAPS] = taps
+            return logs
+
+        return tapped_train_step
+
+    @contextlib.contextmanager
+    def _probes(self) -> Iterator[None]:
+        """Watches the optimizers' methods and the loss while one step is traced (or run eagerly)."""
+        taps = self._taps
+        with contextlib.ExitStack() as stack:
+            for optimizer in optimizers_of(self._model):
+                inner = getattr(optimizer, "_optimizer", None)
+                if inner is not None and hasattr(inner, "apply_gradients"):
+                    optimizer = inner
+                aggregate = optimizer._aggregate_gradients
+                apply = optimizer.apply_gradients
+
+                def probed_aggregate(pairs: Any, _aggregate: Any = aggregate) -> Any:
+                    pairs = list(pairs)
+                    gradients = _aggregate(pairs)
+                    taps.saw("gradient", [(g, v) for g, (_, v) in zip(gradients, pairs)])
+                    return gradients
+
+                def probed_apply(
+                    pairs: Any, *args: Any, _apply: Any = apply, _owner: Any = optimizer,
+                    **kwargs: Any
+                ) -> Any:
+                    pairs = list(pairs)
+                    taps.saw("gradient", pairs, unless_seen=True)
+                    taps.saw("applied_gradient", pairs)
+                    if self._tensorflow.executing_eagerly():
+                        self._session.guard(self._create_slots, _owner, pairs)
+                    return _apply(pairs, *args, **kwargs)
+
+                stack.enter_context(replaced(optimizer, "_aggregate_gradients", probed_aggregate))
+                stack.enter_context(replaced(optimizer, "apply_gradients", probed_apply))
+            loss = self._model.compiled_loss
+            if loss is not None:
+                stack.enter_context(
+                    replaced(self._model, "compiled_loss", _ProbedLoss(loss, taps))
+                )
+            yield
+
+    def _create_slots(self, optimizer: Any, pairs: Sequence[Tuple[Any, Any]]) -> None:
+        """Run eagerly, a step creates its slots and updates them at once: create them before."""
+        known = {id(t.variable) for t in self._state}
+        optimizer._create_all_weights([v for g, v in pairs if g is not None])
+        self._read_created(known)
+
+    def _read_created(self, known: Any) -> None:
+        """Keeps the initial values of variables that came to be while the step was traced."""
+        self._find_state()
+        with self._tensorflow.init_scope():
+            for tensor in self._state:
+                if id(tensor.variable) not in known and id(tensor.variable) not in self._created:
+                    self._created[id(tensor.variable)] = np.array(tensor.variable.numpy())
+
+    def _batch(self, data: Any) -> Dict[Key, Any]:
+        x, y, weight = _unpack(data)
+        return self._taps.batch(
+            x, y, weight, getattr(self._model, "input_names", None),
+            getattr(self._model, "output_names", None),
+        )
+
+    def _call(self, function: Any, iterator: Any) -> Any:
+        """One step: state, the framework's own step, state."""
+        if not self._session.alive:
+            logs = function(iterator)
+            return {k: v for k, v in logs.items() if k != TAPS} if isinstance(logs, dict) else logs
+        guard = self._session.guard
+        before = guard(self._read)
+        rate = guard(self._learning_rate)
+        logs = function(iterator)
+        if isinstance(logs, dict) and TAPS in logs:
+            logs = dict(logs)
+            taps = logs.pop(TAPS)
+            guard(self._record, taps, before, rate, logs)
+        elif before is not None:
+            self._session.event(
+                "not-recorded", "a custom train_step returned no logs, so its steps are not recorded"
+            )
+        return logs
+
+    def _record(
+        self, taps: Mapping[str, Any], before: Dict[Key, np.ndarray], rate: Any,
+        logs: Mapping[str, Any],
+    ) -> None:
+        for tensor in self._state:
+            if tensor.key not in before and id(tensor.variable) in self._created:
+                before[tensor.key] = self._created[id(tensor.variable)]
+        names = {id(t.variable): t.spec.name for t in self._state if t.spec.role == "weight"}
+        observed, aliases = self._taps.values(taps, names)
+        for message in self._taps.unrecordable:
+            self._session.event("no-gradients", message)
+        observed.update(metrics(self._model, self._layers, logs))
+        if rate is not None:
+            observed["learning_rate", "optimizer/learning_rate"] = rate
+        self._session.step(
+            self._model, self._layers, self._state, self._describe, before=before,
+            observed=observed, after=self._read(), aliases=aliases,
+        )
+        self._created = {}
+
+    def _find_state(self) -> None:
+        if not self._model.built and not self._model.weights:
+            return
+        self._layers = named_layers(self._model, self._auto_named)
+        weights = weight_tensors(self._layers, self._model.trainable_weights, _dtype)
+        state = list(weights)
+        optimizer = self._model.optimizer
+        for tensor in weights:
+            for slot in optimizer.get_slot_names():
+                variable = optimizer._slots.get(_variable_key(tensor.variable), {}).get(slot)
+                if variable is not None:
+                    name = slot_name(type(optimizer).__name__, slot)
+                    state.append(slot_tensor(tensor, name, variable, _dtype))
+        if optimizer._iterations is not None:
+            state.append(optimizer_tensor("iteration", optimizer._iterations, _dtype))
+        self._state = state
+
+    def _auto_named(self, layer: Any, stem: str, number: Optional[int]) -> bool:
+        backend = sys.modules["tensorflow.python.keras.backend"]
+        uids = backend.PER_GRAPH_OBJECT_NAME_UIDS
+        counts = [names.get(("", stem), 0) for names in list(uids.values())]
+        return (number or 0) < max(counts or [0])
+
+    def _read(self) -> Dict[Key, np.ndarray]:
+        return {t.key: np.array(t.variable.numpy()) for t in self._state}
+
+    def _learning_rate(self) -> Optional[np.ndarray]:
+        optimizer = self._model.optimizer
+        return np.array(optimizer._decayed_lr(self._tensorflow.float32).numpy())
+
+    def _describe(self) -> StackDescription:
+        tensorflow = self._tensorflow
+        config = tensorflow.config
+        context = sys.modules["tensorflow.python.eager.context"]
+        policy = tensorflow.keras.mixed_precision.experimental.global_policy()
+        environment = {
+            "devices": [device.name for device in config.list_physical_devices()],
+            "threads": {
+                "intra": config.threading.get_intra_op_parallelism_threads(),
+                "inter": config.threading.get_inter_op_parallelism_threads(),
+            },
+            "flags": {
+                "eager": bool(self._model.run_eagerly), "jit_compile": False,
+                "jit": str(config.optimizer.get_jit()), "precision_policy": policy.name,
+                "floatx": tensorflow.keras.backend.floatx(),
+            },
+            "tensorflow_seed": context.global_seed(),
+        }
+        capture = {
+            "gradients": "extra outputs of the compiled step",
+            "raw_gradients": True,
+            "state": "read between steps",
+            "disturbs": "nothing known",
+        }
+        label = "tf.keras on TensorFlow {}".format(tensorflow.__version__)
+        return StackDescription("tf-function", label, "tensorflow", environment, capture)
+
+
+class _ProbedLoss:
+    """Stands for the model's compiled loss during one trace and notes the loss it returns."""
+
+    def __init__(self, loss: Any, taps: StepTaps) -> None:
+        self.__dict__.update(loss=loss, taps=taps)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        value = self.loss(*args, **kwargs)
+        self.taps.saw_loss(value)
+        return value
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["loss"], name)
+
+
+def _unpack(data: Any) -> Tuple[Any, Any, Any]:
+    """A batch as x, y, sample_weight (data_adapter.py, TensorFlow 2.3, `unpack_x_y_sample_weight`)."""
+    if not isinstance(data, tuple):
+        return data, None, None
+    return tuple(data[:3]) + (None,) * (3 - len(data[:3]))  # type: ignore[return-value]
+
+
+def _variable_key(variable: Any) -> Any:
+    """optimizer_v2.py, TensorFlow 2.3, `_var_key`."""
+    if hasattr(variable, "_distributed_container"):
+        variable = variable._distributed_container()
+    if getattr(variable, "_in_graph_mode", False):
+        return variable._shared_name
+    return variable._unique_id
+
+
+def _dtype(variable: Any) -> str:
+    return str(variable.dtype.name)

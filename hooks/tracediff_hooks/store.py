@@ -1,0 +1,313 @@
+"""Writes a trace through the zarr library of this environment, in format 2; see docs/trace-format.md.
+
+Knows zarr 2.10 and later and zarr 3, and nothing of training.
+"""
+
+import os
+import shutil
+from typing import Any, Dict, List, Optional, Tuple
+from urllib.parse import quote
+
+import numcodecs
+import numpy as np
+import zarr
+
+FORMAT = 1
+CHUNK_BYTES = 1 << 20
+"""Values of one tensor are gathered until they fill a chunk of about this size: zarr's work is per
+chunk, so chunks should be large; a chunk that is not full still takes its whole size on disk, so not
+too large."""
+MAX_CHUNK_BYTES = 256 << 20
+"""A single value larger than this is split along its first axis (Blosc cannot take 2 GiB)."""
+TABLE_CHUNK_BYTES = 256 << 10
+RAGGED_DIMENSIONS = 8
+
+_ZARR_3 = int(zarr.__version__.split(".")[0]) >= 3
+
+
+class TraceExistsError(FileExistsError):
+    """The store to be written is there already."""
+
+
+def check_target(path: str, *, overwrite: bool) -> None:
+    """Refuses a path that holds something a new trace would destroy.
+
+    Raises:
+        TraceExistsError: something is there; with ``overwrite`` only if it is not a trace.
+    """
+    if not os.path.lexists(path):
+        return
+    if os.path.isdir(path) and not os.listdir(path):
+        return
+    if not overwrite:
+        raise TraceExistsError(
+            "{} exists already; pass overwrite=True (tracediff-record: --overwrite) "
+            "to replace it, or record to another path".format(path)
+        )
+    if not _is_trace(path):
+        raise TraceExistsError(
+            "{} exists and is not a trace, so overwrite=True does not delete it; "
+            "record to another path".format(path)
+        )
+
+
+def _is_trace(path: str) -> bool:
+    try:
+        return "tracediff" in zarr.open_group(path, mode="r").attrs
+    except Exception:  # whatever zarr raises here means: not one of ours
+        return False
+
+
+def compressor(name: Optional[str]) -> Optional[Any]:
+    """The codec for values: None, or Blosc with ``"lz4"`` or ``"zstd"``.
+
+    Raises:
+        ValueError: for another name.
+    """
+    if name is None:
+        return None
+    if name not in ("lz4", "zstd"):
+        raise ValueError("compression must be None, 'lz4' or 'zstd', not {!r}".format(name))
+    return numcodecs.Blosc(cname=name, clevel=5, shuffle=numcodecs.Blosc.BITSHUFFLE)
+
+
+class TraceStore:
+    """The root group of a trace on disk."""
+
+    def __init__(self, path: str, *, writer: str, compression: Optional[str]) -> None:
+        if os.path.lexists(path):
+            shutil.rmtree(path)
+        options = {"zarr_format": 2} if _ZARR_3 else {}
+        self._root = zarr.open_group(path, mode="w", **options)
+        self._root.attrs.update({"tracediff": {"format": FORMAT, "writer": writer}})
+        self._codec = compressor(compression)
+        self._runs = 0
+
+    def create_run(self, attributes: Dict[str, Any]) -> "RunGroup":
+        group = self._root.create_group("run-{}".format(self._runs))
+        self._runs += 1
+        return RunGroup(group, attributes, self._codec)
+
+
+def _create_array(
+    group: Any, name: str, shape: Tuple[int, ...], chunks: Tuple[int, ...], dtype: Any,
+    fill: Any, codec: Optional[Any],
+) -> Any:
+    if _ZARR_3:
+        return group.create_array(
+            name, shape=shape, chunks=chunks, dtype=dtype, fill_value=fill,
+            compressors=codec, filters=None,
+        )
+    return group.create_dataset(
+        name, shape=shape, chunks=chunks, dtype=dtype, fill_value=fill, compressor=codec
+    )
+
+
+class GrowingArray:
+    """An array that grows along its first axis and is written in whole chunks where possible.
+
+    Rows given to `append` wait until a chunk is full or `flush` is called.
+    """
+
+    def __init__(
+        self, group: Any, name: str, row_shape: Tuple[int, ...], dtype: Any,
+        *, rows_per_chunk: int, fill: Any = 0, codec: Optional[Any] = None,
+        inner_chunks: Optional[Tuple[int, ...]] = None,
+    ) -> None:
+        chunks = (rows_per_chunk,) + (inner_chunks or row_shape)
+        chunks = tuple(max(1, extent) for extent in chunks)
+        self._array = _create_array(
+            group, name, (0,) + row_shape, chunks, dtype, fill, codec
+        )
+        self._rows_per_chunk = rows_per_chunk
+        self._pending = []  # type: List[np.ndarray]
+        self._pending_rows = 0
+        self._written = 0
+
+    def append(self, rows: np.ndarray) -> None:
+        """Takes rows, shape (n, ``*row_shape``); they must not change afterwards."""
+        self._pending.append(rows)
+        self._pending_rows += len(rows)
+        if self._written % self._rows_per_chunk + self._pending_rows >= self._rows_per_chunk:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self._pending_rows:
+            return
+        rows = self._pending[0] if len(self._pending) == 1 else np.concatenate(self._pending)
+        end = self._written + len(rows)
+        if end > self._array.shape[0]:
+            # Whole chunks at once: a resize rewrites the array's metadata file.
+            self._array.resize((end,) + tuple(self._array.shape[1:]))
+        self._array[self._written : end] = rows
+        self._written = end
+        self._pending = []
+        self._pending_rows = 0
+
+    def widen(self, columns: int) -> None:
+        """Makes room for more columns; existing rows hold the fill value there."""
+        self.flush()
+        shape = tuple(self._array.shape)
+        self._array.resize((shape[0], columns) + shape[2:])
+
+
+class _FixedValues:
+    def __init__(
+        self, group: Any, path: str, shape: Tuple[int, ...], dtype: Any, codec: Optional[Any],
+        expected: int,
+    ) -> None:
+        nbytes = max(1, int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize)
+        inner = shape
+        if nbytes > MAX_CHUNK_BYTES and shape:
+            first = max(1, shape[0] * MAX_CHUNK_BYTES // nbytes)
+            inner = (first,) + shape[1:]
+        rows = int(min(1024, expected, max(1, CHUNK_BYTES // nbytes)))
+        self._values = GrowingArray(
+            group, path, shape, dtype, rows_per_chunk=rows, codec=codec, inner_chunks=inner
+        )
+
+    def append(self, value: np.ndarray, rows: Optional[np.ndarray]) -> None:
+        self._values.append(value[np.newaxis])
+
+    def flush(self) -> None:
+        self._values.flush()
+
+
+class _RaggedValues:
+    def __init__(
+        self, group: Any, path: str, dtype: Any, codec: Optional[Any], sparse: bool
+    ) -> None:
+        values = group.create_group(path)
+        extent = CHUNK_BYTES // np.dtype(dtype).itemsize
+        gzip = numcodecs.GZip(1)
+        self._data = GrowingArray(values, "data", (), dtype, rows_per_chunk=extent, codec=codec)
+        self._shape = GrowingArray(
+            values, "shape", (RAGGED_DIMENSIONS,), np.int64, rows_per_chunk=1024, codec=gzip
+        )
+        self._rows = None  # type: Optional[GrowingArray]
+        if sparse:
+            self._rows = GrowingArray(
+                values, "rows", (), np.int64, rows_per_chunk=CHUNK_BYTES // 8, codec=gzip
+            )
+
+    def append(self, value: np.ndarray, rows: Optional[np.ndarray]) -> None:
+        shape = np.full((1, RAGGED_DIMENSIONS), -1, np.int64)
+        shape[0, : value.ndim] = value.shape
+        self._data.append(value.reshape(-1))
+        self._shape.append(shape)
+        if self._rows is not None and rows is not None:
+            self._rows.append(rows)
+
+    def flush(self) -> None:
+        self._data.flush()
+        self._shape.flush()
+        if self._rows is not None:
+            self._rows.flush()
+
+
+class _Table:
+    """Versions and digests of a family of tensors, one column each."""
+
+    def __init__(self, group: Any, name: str, columns: int) -> None:
+        table = group.create_group(name)
+        rows = int(min(4096, max(16, TABLE_CHUNK_BYTES // (16 * max(1, columns)))))
+        gzip = numcodecs.GZip(1)
+        self._columns = columns
+        self._version = GrowingArray(
+            table, "version", (columns,), np.int32, rows_per_chunk=rows, fill=-1, codec=gzip
+        )
+        self._digest = GrowingArray(
+            table, "digest", (columns, 2), np.uint64, rows_per_chunk=rows, codec=gzip
+        )
+
+    def append(self, versions: np.ndarray, digests: np.ndarray) -> None:
+        if len(versions) > self._columns:
+            self._columns = len(versions)
+            self._version.widen(self._columns)
+            self._digest.widen(self._columns)
+        self._version.append(versions[np.newaxis])
+        self._digest.append(digests[np.newaxis])
+
+    def flush(self) -> None:
+        self._version.flush()
+        self._digest.flush()
+
+
+class RunGroup:
+    """One run on disk. Nothing is promised to be there before `flush` returns."""
+
+    def __init__(self, group: Any, attributes: Dict[str, Any], codec: Optional[Any]) -> None:
+        self._group = group
+        self._codec = codec
+        self._values = {}  # type: Dict[str, Any]
+        self._tables = {}  # type: Dict[str, _Table]
+        self._steps = {}  # type: Dict[str, GrowingArray]
+        self._external = {}  # type: Dict[str, GrowingArray]
+        self.write_attributes(attributes)
+        self._progress = _create_array(group, "progress", (1,), (1,), np.int64, 0, None)
+        self._progress[0] = 0
+        steps = group.create_group("steps")
+        for name in ("fit", "epoch", "batch"):
+            self._steps[name] = self._column(steps, name, np.int32)
+        self._steps["seconds"] = self._column(steps, "seconds", np.float64)
+        external = group.create_group("external")
+        for name, dtype in (("step", np.int64), ("column", np.int32), ("version", np.int32)):
+            self._external[name] = self._column(external, name, dtype)
+        self._external["digest"] = GrowingArray(
+            external, "digest", (2,), np.uint64, rows_per_chunk=1024, codec=numcodecs.GZip(1)
+        )
+
+    @staticmethod
+    def _column(group: Any, name: str, dtype: Any) -> GrowingArray:
+        return GrowingArray(group, name, (), dtype, rows_per_chunk=4096, codec=numcodecs.GZip(1))
+
+    def write_attributes(self, attributes: Dict[str, Any]) -> None:
+        self._group.attrs.update({"run": attributes})
+
+    def create_values(
+        self, path: str, layout: str, shape: Optional[Tuple[int, ...]], dtype: Any, expected: int
+    ) -> None:
+        """Makes room for a tensor of which about ``expected`` values will come."""
+        if layout == "fixed":
+            self._values[path] = _FixedValues(
+                self._group, path, tuple(shape or ()), dtype, self._codec, expected
+            )
+        else:
+            self._values[path] = _RaggedValues(
+                self._group, path, dtype, self._codec, sparse=layout == "sparse"
+            )
+
+    def append_value(self, path: str, value: np.ndarray, rows: Optional[np.ndarray]) -> None:
+        self._values[path].append(value, rows)
+
+    def append_row(self, table: str, versions: np.ndarray, digests: np.ndarray) -> None:
+        if table not in self._tables:
+            self._tables[table] = _Table(self._group, table, len(versions))
+        self._tables[table].append(versions, digests)
+
+    def append_external(
+        self, step: int, column: int, version: int, digest: Tuple[int, int]
+    ) -> None:
+        self._external["step"].append(np.array([step], np.int64))
+        self._external["column"].append(np.array([column], np.int32))
+        self._external["version"].append(np.array([version], np.int32))
+        self._external["digest"].append(np.array([digest], np.uint64))
+
+    def append_step(self, fit: int, epoch: int, batch: int, seconds: float) -> None:
+        for name, number in (("fit", fit), ("epoch", epoch), ("batch", batch)):
+            self._steps[name].append(np.array([number], np.int32))
+        self._steps["seconds"].append(np.array([seconds], np.float64))
+
+    def flush(self, steps: int) -> None:
+        """Brings everything to disk, the number of complete steps last."""
+        for values in self._values.values():
+            values.flush()
+        for part in (self._tables, self._external, self._steps):
+            for array in part.values():
+                array.flush()
+        self._progress[0] = steps
+
+
+def values_path(role: str, name: str) -> str:
+    """Where the values of a tensor stand in its run."""
+    return "values/{}/{}".format(role, quote(name, safe="/-_."))
