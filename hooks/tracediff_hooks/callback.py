@@ -1,7 +1,8 @@
 """The one public name: a callback that any generation's `fit` accepts."""
 
+import contextlib
 import os
-from typing import Any, Dict, Mapping, Optional, Union
+from typing import Any, Dict, Iterator, Mapping, Optional, Union
 
 from tracediff_hooks.generations import UnsupportedModel, hook_for
 from tracediff_hooks.generations.gradient_registry import watch_loaded
@@ -51,11 +52,12 @@ class TraceCallback:
         self.params = {}  # type: Mapping[str, Any]
         self.model = None  # type: Any
         self.validation_data = None  # type: Any
+        self.busy = False
 
     def set_params(self, params: Mapping[str, Any]) -> None:
         self.params = dict(params or {})
         if self._session is not None:
-            self._session.begin_fit(self.params)
+            self._session.fit_params = self.params
 
     def set_model(self, model: Any) -> None:
         self.model = model
@@ -63,7 +65,9 @@ class TraceCallback:
             self.stop("interrupted")  # the fit before this one never ended
         if self._session is None:
             self._session = Session(self._recorder)
-        self._session.begin_fit(self.params)
+        # Some generations tell the parameters before the model, some after it.
+        self._session.begin_fit()
+        self._session.fit_params = self.params
         try:
             self._hook = hook_for(model, self._session)
         except UnsupportedModel as error:
@@ -88,6 +92,24 @@ class TraceCallback:
         if hook is not None and self._session is not None:
             self._session.guard(hook.detach)
             self._session.guard(self._session.end_fit, status)
+
+    @contextlib.contextmanager
+    def fitting(self) -> Iterator[None]:
+        """Marks the time of a `fit` that was given this callback; an exception ends the recording of it."""
+        self.busy = True
+        try:
+            yield
+        except BaseException:
+            self.stop("interrupted")
+            raise
+        finally:
+            self.busy = False
+            self.stop("complete")
+
+    @property
+    def used(self) -> bool:
+        """Whether a training was given this callback."""
+        return self._session is not None
 
     def close(self) -> None:
         """Ends the trace; it happens by itself when the process ends."""

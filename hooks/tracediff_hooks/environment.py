@@ -15,8 +15,10 @@ PACKAGES = (
     "tensorflow", "keras", "tf_keras", "jax", "jaxlib", "torch", "numpy", "zarr", "numcodecs", "h5py",
 )
 VARIABLE_PREFIXES = (
-    "TF_", "KERAS_", "XLA_", "CUDA_", "OMP_", "MKL_", "OPENBLAS_", "NVIDIA_TF32", "JAX_", "TORCH_",
-    "PYTHONHASHSEED",
+    # Not all of TF_*: other tools keep secrets there.
+    "TF_CUDNN_", "TF_DETERMINISTIC_", "TF_DISABLE_", "TF_ENABLE_", "TF_FORCE_", "TF_GPU_",
+    "TF_NUM_", "TF_USE_", "TF_XLA_", "KERAS_BACKEND", "XLA_FLAGS", "CUDA_VISIBLE_DEVICES",
+    "CUBLAS_", "NVIDIA_TF32", "OMP_", "MKL_", "OPENBLAS_", "JAX_", "TORCH_", "PYTHONHASHSEED",
 )
 
 

@@ -107,10 +107,10 @@ class Session:
         self._model = None  # type: Any
         self._layers = {}  # type: Dict[str, Tuple[str, int]]
         self._shapes = {}  # type: Dict[str, Tuple[int, ...]]
-        self._params = {}  # type: Dict[str, Any]
         self._fit_pending = False
         self._broken = False
         self._missing = set()  # type: set
+        self.fit_params = {}  # type: Mapping[str, Any]
         self.epoch = 0
         self.batch = 0
 
@@ -141,9 +141,8 @@ class Session:
             self._recorder.pause("failed")
             return None
 
-    def begin_fit(self, params: Mapping[str, Any]) -> None:
-        """Takes what the framework tells callbacks about the fit that begins."""
-        self._params = {k: v for k, v in params.items() if k != "metrics"}
+    def begin_fit(self) -> None:
+        """A fit begins: the steps that follow belong to it."""
         self._fit_pending = True
         self.epoch = self.batch = 0
 
@@ -179,7 +178,7 @@ class Session:
         elif self._fit_pending:
             self._recorder.resume()
         if self._fit_pending:
-            self._recorder.begin_fit(self._params)
+            self._recorder.begin_fit({k: v for k, v in self.fit_params.items() if k != "metrics"})
             self._fit_pending = False
         for key in observed:
             if not self._recorder.declared(*key):
@@ -226,9 +225,10 @@ class Session:
         )
 
     def _expected(self) -> Optional[int]:
-        steps, epochs = self._params.get("steps"), self._params.get("epochs")
-        if not steps and self._params.get("samples") and self._params.get("batch_size"):
-            steps = -(-self._params["samples"] // self._params["batch_size"])
+        params = self.fit_params
+        steps, epochs = params.get("steps"), params.get("epochs")
+        if not steps and params.get("samples") and params.get("batch_size"):
+            steps = -(-params["samples"] // params["batch_size"])
         return int(steps) * int(epochs) if steps and epochs else None
 
     def _observed_spec(self, key: Key, value: Value) -> TensorSpec:

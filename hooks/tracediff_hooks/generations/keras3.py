@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from tracediff_hooks.generations.logs_metrics import metrics
+from tracediff_hooks.generations.private_copy import private_copy
 from tracediff_hooks.generations.step_taps import (
     TAPS, StepTaps, optimizers_of, replaced, set_plainly, take_off,
 )
@@ -53,7 +54,7 @@ class Keras3Hook:
                     backend),
             )
             return
-        self._taps = StepTaps(self._tensorflow)
+        self._taps = StepTaps(self._tensorflow, copy=private_copy)
         model = self._model
         self._plain_train_function = model.train_function
         set_plainly(model, "train_step", self._tapped(model.train_step))

@@ -4,7 +4,7 @@ Shared by the generations whose step is a Python function `train_step(data) -> l
 """
 
 import contextlib
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -54,8 +54,11 @@ def optimizers_of(model: Any) -> List[Any]:
 class StepTaps:
     """The tensors of interest of one step: noted while it is traced, named when it has run."""
 
-    def __init__(self, tensorflow: Any) -> None:
+    def __init__(
+        self, tensorflow: Any, *, copy: Optional[Callable[[Any, Dict[Any, Any]], Any]] = None
+    ) -> None:
         self._tensorflow = tensorflow
+        self._copy = copy
         self._variables = {}  # type: Dict[int, Any]
         self._gradients = {}  # type: Dict[Tuple[str, int], Any]
         self._graph = None  # type: Any
@@ -119,6 +122,11 @@ class StepTaps:
                 flat["{} {} rows".format(role, variable)] = gradient.indices
             else:
                 flat["{} {} dense".format(role, variable)] = gradient
+        if self._copy is not None and self._graph is not None:
+            copied = {}  # type: Dict[Any, Any]
+            for place, tensor in flat.items():
+                if not place.startswith("batch"):
+                    flat[place] = self._copy(tensor, copied)
         return flat
 
     def _carries(self, tensor: Any) -> bool:

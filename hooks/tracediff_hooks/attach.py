@@ -1,0 +1,125 @@
+"""Records scripts that know nothing of it: wraps `Model.fit` of whatever framework a script imports.
+
+An import hook wraps the classes right after their module has run, before the script can use them; that also
+lets the gradients of graph-mode optimizers be watched from the beginning.
+"""
+
+import functools
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import inspect
+import sys
+from types import ModuleType
+from typing import Any, Callable, Dict, Optional, Sequence
+
+from tracediff_hooks.callback import TraceCallback
+from tracediff_hooks.generations.gradient_registry import OPTIMIZER_MODULES, watch
+
+FIT_MODULES = (
+    "keras.engine.training",
+    "tensorflow_core.python.keras.engine.training",
+    "tensorflow.python.keras.engine.training",
+    "keras.src.models.model",
+)
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Lets Python find a module as ever, and acts when it has been loaded."""
+
+    def __init__(self, actions: Dict[str, Callable[[ModuleType], None]]) -> None:
+        self._actions = actions
+        self._busy = set()  # type: set
+
+    def find_spec(
+        self, fullname: str, path: Optional[Sequence[str]], target: Optional[ModuleType] = None
+    ) -> Optional[importlib.machinery.ModuleSpec]:
+        action = self._actions.get(fullname)
+        if action is None or fullname in self._busy:
+            return None
+        self._busy.add(fullname)
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            self._busy.discard(fullname)
+        if spec is not None and spec.loader is not None:
+            spec.loader = _Loader(spec.loader, action)
+        return spec
+
+
+class _Loader(importlib.abc.Loader):
+    """A loader that acts on the module it has run."""
+
+    def __init__(self, loader: Any, action: Callable[[ModuleType], None]) -> None:
+        self._loader = loader
+        self._action = action
+
+    def create_module(self, spec: Any) -> Any:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._loader.exec_module(module)
+        self._action(module)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+
+def record_every_fit(callback: TraceCallback) -> None:
+    """From now on every `Model.fit` of this process is recorded with one callback.
+
+    Models that are trained one after the other become numbered runs of one trace.
+    """
+    actions = {name: watch for name in OPTIMIZER_MODULES}  # type: Dict[str, Any]
+    for name in FIT_MODULES:
+        actions[name] = functools.partial(_wrap_fit, callback=callback)
+    for name, action in actions.items():
+        if name in sys.modules:
+            action(sys.modules[name])
+    sys.meta_path.insert(0, _Finder(actions))
+
+
+def _wrap_fit(module: ModuleType, *, callback: TraceCallback) -> None:
+    model = module.__dict__.get("Model")
+    # `keras` 2.4 has a module of this name that re-exports tf.keras: that class is wrapped where it is defined.
+    if model is None or model.__module__ != module.__name__:
+        return
+    for name in ("fit", "fit_generator"):
+        method = model.__dict__.get(name) or _inherited(model, name)
+        if method is not None and not hasattr(method, "recorded_by_tracediff"):
+            setattr(model, name, _recorded(method, callback))
+
+
+def _inherited(model: Any, name: str) -> Any:
+    for base in model.__mro__[1:]:
+        if name in base.__dict__:
+            return base.__dict__[name]
+    return None
+
+
+def _recorded(method: Any, callback: TraceCallback) -> Any:
+    signature = inspect.signature(method)
+
+    @functools.wraps(method)
+    def fit(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if callback.busy:
+            return method(self, *args, **kwargs)  # `fit` calls `fit_generator`, or a callback trains
+        try:
+            bound = signature.bind(self, *args, **kwargs)
+        except TypeError:
+            return method(self, *args, **kwargs)  # the framework says what is wrong
+        callbacks = bound.arguments.get("callbacks")
+        given = list(getattr(callbacks, "callbacks", callbacks) or []) if not hasattr(
+            callbacks, "set_model") or hasattr(callbacks, "callbacks") else [callbacks]
+        if any(isinstance(item, TraceCallback) for item in given):
+            return method(self, *args, **kwargs)  # the script records itself
+        if hasattr(callbacks, "callbacks"):
+            callbacks.append(callback)
+            callback.set_model(self)
+        else:
+            bound.arguments["callbacks"] = given + [callback]
+        with callback.fitting():
+            return method(*bound.args, **bound.kwargs)
+
+    fit.recorded_by_tracediff = True  # type: ignore[attr-defined]
+    return fit

@@ -1,0 +1,100 @@
+"""The command `tracediff-record`: runs a training script unchanged and records every `Model.fit` in it."""
+
+import argparse
+import os
+import runpy
+import sys
+from typing import List, Optional
+
+from tracediff_hooks._version import __version__
+from tracediff_hooks.recorder import LEVELS
+
+EPILOG = """\
+examples:
+  tracediff-record -o a.zarr train.py --epochs 2
+  tracediff-record -o a.zarr -m my_package.train --epochs 2
+  python -m tracediff_hooks record -o a.zarr train.py     (the same, where no command was installed)
+
+Every Model.fit of the script is recorded. Fits of one model continue one run; another model, or the same one
+compiled with another optimizer, begins the next run in the same trace: a.zarr/run-0, a.zarr/run-1, ...
+The script's output, its exit status and its weights stay what they are without recording.
+
+then, where the package tracediff is installed:
+  tracediff info a.zarr
+  tracediff compare a.zarr b.zarr
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tracediff-record",
+        description="Run a training script and record every training step in it into a trace.",
+        epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="tracediff-record -o TRACE [options] SCRIPT [ARGS ...]\n"
+        "       tracediff-record -o TRACE [options] -m MODULE [ARGS ...]",
+    )
+    parser.add_argument("-o", "--output", required=True, metavar="TRACE", help="where to write the trace")
+    parser.add_argument("--overwrite", action="store_true", help="replace a trace that is there")
+    parser.add_argument(
+        "--level", choices=LEVELS, default="auto",
+        help="keep every element (full), only digests and scalars (digest), or full unless a step "
+        "is larger than 64 MiB (auto, the default)",
+    )
+    parser.add_argument(
+        "--compression", choices=("lz4", "zstd"), default=None,
+        help="compress values: training state shrinks by about a tenth and takes longer to write",
+    )
+    parser.add_argument("--version", action="version", version="tracediff-record " + __version__)
+    parser.add_argument("-m", dest="module", action="store_true", help="SCRIPT is the name of a module")
+    parser.add_argument("script", metavar="SCRIPT", help="the training script")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGS", help="its arguments")
+    return parser
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    """Runs the command.
+
+    Returns:
+        The script's own exit status; 2 where recording could not begin or nothing was trained.
+    """
+    options = _parser().parse_args(argv)
+    # What follows imports zarr and numpy, which `--help` need not wait for.
+    from tracediff_hooks.attach import record_every_fit
+    from tracediff_hooks.callback import TraceCallback
+
+    if not options.module and not os.path.isfile(options.script):
+        return _trouble(
+            "there is no script {}".format(options.script), "name a file, or a module with -m"
+        )
+    try:
+        callback = TraceCallback(
+            options.output, level=options.level, overwrite=options.overwrite,
+            compression=options.compression,
+        )
+    except FileExistsError as error:
+        return _trouble(str(error), None)
+    record_every_fit(callback)
+    sys.argv = [options.script] + options.arguments
+    try:
+        if options.module:
+            sys.path[0] = os.getcwd()
+            runpy.run_module(options.script, run_name="__main__", alter_sys=True)
+        else:
+            sys.path[0] = os.path.dirname(os.path.abspath(options.script))
+            runpy.run_path(options.script, run_name="__main__")
+    finally:
+        recorded = callback.used
+        callback.close()
+    if not recorded:
+        return _trouble(
+            "{} called no Model.fit, so nothing was recorded".format(options.script),
+            "hand-written training loops are not recorded by this command",
+        )
+    return 0
+
+
+def _trouble(message: str, hint: Optional[str]) -> int:
+    print("error: {}".format(message), file=sys.stderr)
+    if hint:
+        print("hint: {}".format(hint), file=sys.stderr)
+    return 2
