@@ -5,6 +5,7 @@ Knows nothing of training: what the groups and arrays mean is decided by the mod
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import warnings
@@ -36,20 +37,28 @@ _DAMAGE_HINT = "restore the trace from a copy, or record it again"
 _CHUNK_NAME = re.compile(r"\d+([./]\d+)*")
 
 
-class _MissingChunkError(Exception):
-    """A chunk that has to be there is not."""
+class _ChunkError(Exception):
+    """A chunk is not what it has to be."""
 
 
-class _CompleteStore(WrapperStore["Store"]):
-    """A store in which chunks of one array, those of its first columns, have to be there.
+class _CheckedStore(WrapperStore["Store"]):
+    """A store that checks the chunks of one array before they are decoded.
 
-    Zarr reads a chunk that is not there as the fill value, and so would take lost rows for empty
-    ones. Later columns may have been added when rows had been written already.
+    Args:
+        store: The store.
+        key: Path of the array.
+        complete: Whether chunks of the first columns have to be there. Zarr reads a chunk that is
+            not there as the fill value, and so would take lost rows for empty ones. Later columns
+            may have been added when rows had been written already.
+        blosc_bytes: Size of a decoded chunk where Blosc compresses it, else None. The decoder
+            believes the sizes in a chunk's header and would read beyond the end of a short chunk.
     """
 
-    def __init__(self, store: Store, key: str) -> None:
+    def __init__(self, store: Store, key: str, *, complete: bool, blosc_bytes: int | None) -> None:
         super().__init__(store)
         self._prefix = f"{key}/"
+        self._complete = complete
+        self._blosc_bytes = blosc_bytes
 
     async def get(
         self,
@@ -58,10 +67,17 @@ class _CompleteStore(WrapperStore["Store"]):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         found = await self._store.get(key, prototype, byte_range)
-        if found is None and key.startswith(self._prefix):
-            chunk = key.removeprefix(self._prefix)
-            if _CHUNK_NAME.fullmatch(chunk) and re.split("[./]", chunk)[1:2] in ([], ["0"]):
-                raise _MissingChunkError(chunk)
+        chunk = key.removeprefix(self._prefix)
+        if chunk == key or not _CHUNK_NAME.fullmatch(chunk):
+            return found
+        if found is None:
+            if self._complete and re.split("[./]", chunk)[1:2] in ([], ["0"]):
+                raise _ChunkError(f"chunk {chunk} is missing")
+        elif self._blosc_bytes is not None:
+            # Header: version, version, flags, type size, then sizes: decoded, block, encoded.
+            sizes = np.frombuffer(found.to_bytes()[4:16].ljust(12, b"\0"), "<u4").tolist()
+            if (sizes[0], sizes[2]) != (self._blosc_bytes, len(found)):
+                raise _ChunkError(f"chunk {chunk} is truncated or altered")
         return found
 
 
@@ -135,6 +151,10 @@ class TraceFiles:
 
     def groups(self) -> list[str]:
         """Return the names of the groups in the root, in no particular order."""
+        if "://" not in self.path:
+            # Not through zarr, which would parse every group and stumble over a damaged one.
+            with _translated(self.path):
+                return [entry.parent.name for entry in Path(self.path).glob("*/.zgroup")]
         with _translated(self.path), warnings.catch_warnings():
             # Zarr warns of foreign files (.DS_Store); they are none of our business.
             warnings.simplefilter("ignore")
@@ -158,10 +178,12 @@ class TraceFiles:
                 raise damaged(f"{where} is missing")
             if not isinstance(found, zarr.Array):
                 raise damaged(f"{where} is a group, an array expected")
-            if complete:
-                found = zarr.open_array(
-                    _CompleteStore(self._store, key), path=key, mode="r", zarr_format=2
+            blosc_bytes = _blosc_bytes(found)
+            if complete or blosc_bytes is not None:
+                checked = _CheckedStore(
+                    self._store, key, complete=complete, blosc_bytes=blosc_bytes
                 )
+                found = zarr.open_array(checked, path=key, mode="r", zarr_format=2)
             return StoredArray(
                 where=where,
                 shape=found.shape,
@@ -177,6 +199,12 @@ class TraceFiles:
 
     def _where(self, key: str) -> str:
         return f"{self.path}/{key}" if key else self.path
+
+
+def _blosc_bytes(array: zarr.Array[Any]) -> int | None:
+    if not any(getattr(codec, "codec_id", None) == "blosc" for codec in array.compressors):
+        return None
+    return math.prod(array.chunks) * np.dtype(array.dtype).itemsize
 
 
 def _open_store(path: str) -> Store:
@@ -271,8 +299,8 @@ def _translated(where: str) -> Iterator[None]:
         yield
     except (TracediffError, MemoryError):
         raise
-    except _MissingChunkError as error:
-        raise DamagedTrace(f"{where}: chunk {error} is missing", hint=_DAMAGE_HINT) from error
+    except _ChunkError as error:
+        raise DamagedTrace(f"{where}: {error}", hint=_DAMAGE_HINT) from error
     except (PermissionError, BlockingIOError, TimeoutError, ConnectionError) as error:
         raise _unreadable(where, error) from error
     except Exception as error:
