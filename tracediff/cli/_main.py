@@ -138,7 +138,8 @@ def _module(verb: str) -> Verb:
 
 def _meant(verb: str, words: Sequence[str]) -> str:
     if os.path.exists(verb):  # noqa: PTH110 # What was typed may be no path at all
-        return f"did you mean tracediff {'info' if len(words) == 1 else 'compare'} {shlex.join(words)}?"
+        command = "info" if len(words) == 1 else "compare"
+        return f"did you mean tracediff {command} {shlex.join(words)}?"
     return did_you_mean(verb, VERBS) or f"there are {', '.join(VERBS)}; see tracediff --help"
 
 

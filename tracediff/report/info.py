@@ -78,10 +78,12 @@ def _run(run: RunSummary, style: Style, width: int) -> list[str]:
     lines += ["", f"  {style.bold('values')}  {_total(run)}"]
     lines += table(
         [
-            [role.role, _count(role.tensors, "tensor"), _bytes(role.bytes_on_disk)]
+            [printable(role.role), f"{role.tensors:,}", _bytes(role.bytes_on_disk)]
             for role in run.roles
         ],
         align="lrr",
+        header=["role", "tensors", "on disk"],
+        style=style,
         indent=4,
     )
     lines += _events(run.events, style, width)
@@ -150,9 +152,13 @@ def _layers(layers: tuple[LayerSummary, ...], style: Style, width: int) -> list[
     for layer, name, class_name, note in zip(layers, names, classes, notes, strict=True):
         weights = ", ".join(_weight(layer.name, weight) for weight in layer.weights)
         first, *rest = textwrap.wrap(weights, room, break_long_words=False) or [""]
-        rows.append([style.cyan(name), class_name, first, style.dim(note)])
-        rows += [["", "", line, ""] for line in rest]
+        rows.append([style.cyan(name), class_name, _spaced(first), style.dim(note)])
+        rows += [["", "", _spaced(line), ""] for line in rest]
     return table(rows, indent=4)
+
+
+def _spaced(text: str) -> str:
+    return text.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def _notes(layer: LayerSummary) -> str:
@@ -162,7 +168,7 @@ def _notes(layer: LayerSummary) -> str:
 
 def _weight(layer: str, weight: WeightSummary) -> str:
     shape = "?" if weight.shape is None else "×".join(map(str, weight.shape)) or "scalar"
-    # A no-break space, so that a name and its shape stay together.
+    # A no-break space until lines are broken, so that a name and its shape stay together.
     return f"{printable(weight.name.removeprefix(layer + '/'))}\N{NO-BREAK SPACE}{shape}"
 
 

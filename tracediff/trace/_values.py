@@ -179,9 +179,11 @@ def decoded(value: NDArray[Any], dtype: str) -> NDArray[Any]:
 
 def _known_to_numpy(dtype: str) -> bool:
     try:
-        return np.dtype(dtype).kind in "biufc"
+        known = np.dtype(dtype)
     except TypeError:
         return False
+    # Where ml_dtypes is imported, numpy knows more names; what a trace holds does not hang on that.
+    return known.isbuiltin == 1 and known.kind in "biufc"
 
 
 def _bfloat16(value: NDArray[Any]) -> NDArray[Any]:
