@@ -1,0 +1,92 @@
+"""``tracediff compare``: name the first tensor in which two runs part, and why."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from tracediff.compare import compare, open_run
+from tracediff.report.comparison import FORMATS, to_json, to_markdown, to_text
+from tracediff.report.terminal import Style, terminal_width
+from tracediff.trace import Run, open_trace
+
+if TYPE_CHECKING:
+    from tracediff.cli._main import Parser
+
+_EXAMPLES = """\
+examples:
+  tracediff compare a.zarr b.zarr                       the report
+  tracediff compare a.zarr/run-0 a.zarr/run-1           two runs in one trace
+  tracediff compare a.zarr b.zarr --format markdown     for a bug report
+  tracediff compare a.zarr b.zarr --format json | jq .first_divergence
+
+exit status: 0 the runs agree (identical, or within rounding), 1 they diverge, 2 trouble
+"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction[Parser]) -> None:
+    """Add the parser of ``tracediff compare``."""
+    parser = subparsers.add_parser(
+        "compare",
+        help="name the first tensor in which two runs part, and why",
+        description="Compare two recorded runs step by step: the first divergent tensor, what "
+        "explains it, and how every tensor drifts.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("a", metavar="A", help="a trace, or a run in it: a.zarr/run-1")
+    parser.add_argument("b", metavar="B", help="the trace or run to compare it with")
+    parser.add_argument(
+        "--format", choices=FORMATS, default="text", help="what to print (default: text)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the comparison; the exit status is 0 if the runs agree and 1 if they diverge."""
+    run_a, run_b = _chosen(arguments.a), _chosen(arguments.b)
+    progress = _Progress() if sys.stderr.isatty() else None
+    try:
+        comparison = compare(run_a, run_b, progress=progress)
+    finally:
+        if progress is not None:
+            progress.clear()
+    if arguments.format == "json":
+        print(to_json(comparison))
+    elif arguments.format == "markdown":
+        print(to_markdown(comparison))
+    else:
+        print(to_text(comparison, style=Style.for_stream(sys.stdout), width=terminal_width()))
+    return 0 if comparison.agree else 1
+
+
+def _chosen(path: str) -> Run:
+    """Open the run that ``path`` stands for, and say so where the trace has others."""
+    trace = open_trace(path)
+    chosen = open_run(trace)
+    others = [one.path for one in trace.runs if one is not chosen]
+    if others:
+        print(
+            f"note: {path} holds {len(trace.runs)} runs; comparing {chosen.path}. "
+            f"To choose another: {', '.join(others[:4])}{' ...' if len(others) > 4 else ''}",
+            file=sys.stderr,
+        )
+    return chosen
+
+
+class _Progress:
+    """One line on the terminal that says how far the comparison is."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __call__(self, done: int, total: int) -> None:
+        with self._lock:
+            print(f"\rcomparing: {done} of {total} tensors\x1b[K", end="", file=sys.stderr)
+            sys.stderr.flush()
+
+    def clear(self) -> None:
+        """Take the line away before the report."""
+        print("\r\x1b[K", end="", file=sys.stderr)
+        sys.stderr.flush()

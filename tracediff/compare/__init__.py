@@ -1,0 +1,131 @@
+"""Compare two recorded runs: pair, measure, judge, find the first difference, explain it.
+
+The result is one frozen `Comparison`. Nothing is printed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, TypeAlias
+
+from tracediff.align import Pairing, pair_tensors
+from tracediff.compare._follow import Progress as Progress
+from tracediff.compare._follow import Values, external_steps, follow
+from tracediff.compare._summary import describe, drift_rows, notes, run_summary
+from tracediff.diagnose import Case, diagnose
+from tracediff.drift import Track
+from tracediff.errors import NothingComparable
+from tracediff.model import Comparison, Steps, Verdict
+from tracediff.onset import Onset, find_onset, judge
+from tracediff.trace import Run, Trace, open_trace
+
+Source: TypeAlias = "str | os.PathLike[str] | Trace | Run"
+
+
+def compare(a: Source, b: Source, *, progress: Progress | None = None) -> Comparison:
+    """Compare two runs step by step.
+
+    Steps are aligned by number; of two runs of different length the common steps are compared.
+    Values are read only where digests differ, and a few at a time.
+
+    Args:
+        a: A run: its path (``a.zarr`` for the first run of a trace, ``a.zarr/run-1`` for another),
+            an opened trace, or a run of one.
+        b: The other run.
+        progress: Called with the number of tensors followed and their total, from any thread.
+
+    Returns:
+        What differs first, what explains it, and how every tensor drifts.
+
+    Raises:
+        NothingComparable: The runs have no complete step, or no weight and no input, in common.
+        DamagedTrace: Something that was recorded cannot be read.
+        TracediffError: A path holds no trace.
+
+    Example:
+        >>> from tracediff.compare import compare
+        >>> compare("a.zarr", "b.zarr").verdict  # doctest: +SKIP
+        'diverged'
+    """
+    run_a, run_b = open_run(a), open_run(b)
+    steps = min(run_a.steps, run_b.steps)
+    if not steps:
+        empty = run_a if not run_a.steps else run_b
+        raise NothingComparable(
+            f"{empty.path} holds no complete step, so there is nothing to compare",
+            hint="a step is complete when its update has been recorded; let it train longer",
+        )
+    pairing = pair_tensors(run_a, run_b)
+    if not any(pair.role in ("weight", "input") for pair in pairing.pairs):
+        raise NothingComparable(
+            f"{run_a.path} and {run_b.path} have no weight and no input in common",
+            hint="are these runs of the same model? tracediff info shows what each one holds",
+        )
+    tracks = follow(run_a, run_b, pairing, steps=steps, progress=progress)
+    values = Values(run_a, run_b)
+    judged = judge(
+        tracks,
+        about=run_a.about,
+        trainable={t.name: t.trainable for t in run_a.tensors if t.role == "weight"},
+        external=external_steps(run_a, run_b, pairing, steps),
+        norm=values.norm,
+        rows=values.rows,
+        eps=max(values.eps(run_a), values.eps(run_b)),
+    )
+    onset = find_onset(judged)
+    verdict = _verdict(pairing, tracks, onset)
+    case = Case(run_a, run_b, pairing, onset, steps, verdict)
+    return Comparison(
+        a=run_summary(run_a),
+        b=run_summary(run_b),
+        verdict=verdict,
+        first_bit_difference=describe(onset, onset.first_bit, case, agreed=False),
+        first_divergence=describe(onset, onset.first, case, agreed=True),
+        causes=diagnose(case),
+        drift=drift_rows(onset),
+        pairs=pairing.pairs,
+        unpaired=pairing.unpaired,
+        steps=Steps(run_a.steps, run_b.steps, steps),
+        notes=notes(run_a, run_b, pairing, tracks, steps),
+    )
+
+
+def open_run(source: Source) -> Run:
+    """Return the run that ``source`` stands for: of a trace with several, the first.
+
+    Raises:
+        NothingComparable: The trace holds no run.
+        TracediffError: There is no trace.
+    """
+    if isinstance(source, Run):
+        return source
+    trace = source if isinstance(source, Trace) else open_trace(source)
+    if not trace.runs:
+        raise NothingComparable(
+            f"{trace.path} holds no run", hint="recording begins with the first call of fit"
+        )
+    return trace.runs[0]
+
+
+def _verdict(pairing: Pairing, tracks: dict[tuple[str, str], Track], onset: Onset) -> Verdict:
+    if onset.first is not None or any(one.matters for one in pairing.unpaired):
+        return "diverged"
+    differs = any(
+        track.after["differs"].any() or (track.before is not None and track.before["differs"].any())
+        for track in tracks.values()
+    )
+    return "rounding" if differs else "identical"
+
+
+class _Callable(ModuleType):
+    """Lets ``tracediff.compare`` be the function, whichever of both was imported first."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Comparison:
+        function: Callable[..., Comparison] = compare
+        return function(*arguments, **options)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -1,0 +1,293 @@
+"""Turn tracks and places into the plain values of a `Comparison`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tracediff.align import Pairing
+from tracediff.diagnose import Case
+from tracediff.drift import Track, growth, measure, squeezed
+from tracediff.model import (
+    STAGES,
+    Difference,
+    DriftRow,
+    RelativeL2,
+    RunSummary,
+    Stage,
+    WorstElement,
+)
+from tracediff.names import optimizer_class
+from tracediff.onset import Judged, Onset, Place
+from tracediff.trace import Run
+
+_GRADIENTS = ("gradient", "applied_gradient")
+_PLURAL = {
+    "data": "data",
+    "state": "state",
+    "forward": "layer outputs",
+    "loss": "loss",
+    "gradient": "gradients",
+    "update": "updates",
+    "metric": "metrics",
+}
+
+
+def describe(onset: Onset, place: Place | None, case: Case, *, agreed: bool) -> Difference | None:
+    """Return what a report says about a place, or None for None.
+
+    Args:
+        onset: What was found.
+        place: The place.
+        case: Both runs, to read the values there.
+        agreed: Whether to say what agreed before.
+    """
+    if place is None:
+        return None
+    one = onset.judged[place.track.pair.key]
+    before = place.moment == "before" and one.track.state
+    cells = one.track.before if before else one.track.after
+    assert cells is not None  # `before` is only true for state
+    cell = cells[place.step]
+    tolerance = float((one.tolerance_before if before else one.tolerance_after)[place.step])
+    relative, maximum = float(cell["relative_l2"]), float(cell["max_abs"])
+    if place.quantity == "update" and one.track.update is not None:
+        update = one.track.update[place.step]
+        relative = _ratio(float(update["norm_difference"]), float(update["norm"]))
+        tolerance = max(case.update_tolerance(one.track, place.step), 1e-300)
+    differing = worst = size = None
+    pair = case.read(place.track.pair.key, place.step, place.moment)
+    if pair is not None:
+        a, b = squeezed(pair[0]), squeezed(pair[1])
+        if a.shape == b.shape and a.size:
+            drift = measure(a, b)
+            differing, size = drift.different, drift.size
+            index = tuple(int(i) for i in np.unravel_index(drift.worst, a.shape))
+            worst = WorstElement(index, float(a[index]), float(b[index]))
+    times = relative / tolerance if tolerance > 0.0 else math.inf
+    if not cell["known"]:
+        relative = maximum = times = math.nan
+    return Difference(
+        step=place.step,
+        stage=place.stage,
+        tensor=place.track.pair.name,
+        role=place.track.pair.role,
+        layer=place.track.pair.layer,
+        moment=place.moment if one.track.state else None,
+        quantity=place.quantity,
+        origin=place.track.pair.key in onset.origins,
+        epoch=int(case.a.epoch[place.step]),
+        batch=int(case.a.batch[place.step]),
+        relative_l2=relative,
+        max_abs=maximum,
+        max_ulp=int(cell["max_ulp"]) if one.track.floats and cell["known"] else None,
+        tolerance=tolerance,
+        times_tolerance=times,
+        differing=differing,
+        size=size,
+        worst=worst,
+        agreed=_agreed(onset, place) if agreed else (),
+    )
+
+
+def _ratio(above: float, below: float) -> float:
+    return above / below if below > 0.0 else math.nan
+
+
+def _agreed(onset: Onset, place: Place) -> tuple[str, ...]:
+    """Say, stage by stage, how closely what came before agrees."""
+    phrases = []
+    if place.step:
+        worst, name = _largest(onset, step=None, until=place)
+        span = "step 0" if place.step == 1 else f"steps 0 to {place.step - 1}"
+        phrases.append(f"{span}: {_closeness(worst, name)}")
+    for stage in STAGES:
+        count, worst, name = 0, 0.0, ""
+        for one in onset.judged.values():
+            for other in _places(one, place.step):
+                if other.stage == stage and other.key < place.key and not one.noise[place.step]:
+                    cell = _cell(other)
+                    if not cell["present"]:
+                        continue
+                    count += 1
+                    drift = float(cell["relative_l2"]) if cell["differs"] else 0.0
+                    if not drift <= worst:
+                        worst, name = drift, other.track.pair.name
+        if count:
+            tensors = "1 tensor" if count == 1 else f"{count} tensors"
+            phrases.append(f"{_PLURAL[stage]} ({tensors}): {_closeness(worst, name)}")
+    return tuple(phrases)
+
+
+def _largest(onset: Onset, *, step: int | None, until: Place) -> tuple[float, str]:
+    worst, name = 0.0, ""
+    for one in onset.judged.values():
+        cells = one.track.after[: until.step if step is None else step]
+        drift = np.where(cells["differs"] & ~one.noise[: len(cells)], cells["relative_l2"], 0.0)
+        if drift.size and not drift.max() <= worst:
+            worst, name = float(drift.max()), one.track.pair.name
+    return worst, name
+
+
+def _closeness(worst: float, name: str) -> str:
+    if worst == 0.0:
+        return "equal"
+    if math.isnan(worst):
+        return f"{name} differs by an unknown amount"
+    return f"within {worst:.2g} relative L2 ({name})"
+
+
+def _places(one: Judged, step: int) -> list[Place]:
+    from tracediff.onset.probes import stage_of
+
+    role = one.track.pair.role
+    result = [Place(step, stage_of(role, "after"), one.track, "after")]
+    if one.track.before is not None:
+        result.append(Place(step, "state", one.track, "before"))
+    return result
+
+
+def _cell(place: Place) -> Any:
+    cells = place.track.before if place.moment == "before" else place.track.after
+    return (place.track.after if cells is None else cells)[place.step]
+
+
+def drift_rows(onset: Onset) -> tuple[DriftRow, ...]:
+    """Return a row for every compared tensor."""
+    return tuple(_row(onset, one) for one in onset.judged.values())
+
+
+def _row(onset: Onset, one: Judged) -> DriftRow:
+    track, pair = one.track, one.track.pair
+    cells = track.after
+    before = track.before
+    everything = cells if before is None else np.concatenate([before[:1], cells])
+    present = np.flatnonzero(cells["present"])
+    drift = np.where(cells["known"], cells["relative_l2"], np.nan)
+    shape, jump = growth(
+        np.r_[everything["relative_l2"][0], drift] if before is not None else drift
+    )
+    if before is not None and jump is not None:
+        jump = max(0, jump - 1)
+    if pair.key in onset.chaotic:
+        shape, jump = "exponential", None
+    first_step, first_stage = _first_bits(track)
+    place = onset.firsts.get(pair.key)
+    known = everything[everything["known"] & everything["differs"]]
+    last = known[-1] if known.size else None
+    gradients = pair.role in _GRADIENTS
+    series = drift[present]
+    nonzero = everything["relative_l2"][everything["differs"]]
+    return DriftRow(
+        tensor=pair.name,
+        role=pair.role,
+        layer=pair.layer,
+        order=pair.order,
+        first_step=first_step,
+        first_stage=first_stage,
+        first_significant_step=None if place is None else place.step,
+        relative_l2=RelativeL2(
+            first=float(nonzero[0]) if nonzero.size else 0.0,
+            median=_nan_safe(np.median, series),
+            last=float(series[-1]) if series.size else math.nan,
+            max=_nan_safe(np.max, np.r_[series, known["relative_l2"]]),
+        ),
+        max_abs=float(np.nan_to_num(everything["max_abs"]).max(initial=0.0)),
+        max_ulp=int(everything["max_ulp"].max(initial=0)) if track.floats else None,
+        cosine=_smallest(known["cosine"]) if gradients else None,
+        sign_agreement=_smallest(known["sign_agreement"]) if gradients else None,
+        norm_ratio=None if last is None else _ratio(float(last["norm_b"]), float(last["norm_a"])),
+        growth=shape,
+        jump_step=jump,
+        origin=None if place is None else pair.key in onset.origins,
+        noise_driven=bool(one.noise.any()),
+        chaotic=pair.key in onset.chaotic,
+        unknown_steps=int(np.count_nonzero(cells["present"] & ~cells["known"])),
+        non_finite=(int(cells["non_finite_a"].sum()), int(cells["non_finite_b"].sum())),
+        compared=int(present.size),
+        steps=present.astype(np.int64),
+        series=series,
+        note=pair.note,
+    )
+
+
+def _first_bits(track: Track) -> tuple[int | None, Stage | None]:
+    from tracediff.onset.probes import first_true, stage_of
+
+    after = first_true(track.after["differs"])
+    if track.before is not None:
+        before = first_true(track.before["differs"])
+        if before is not None and (after is None or before <= after):
+            return before, "state"
+    return after, None if after is None else stage_of(track.pair.role, "after")
+
+
+def _nan_safe(function: Any, values: Any) -> float:
+    known = values[~np.isnan(values)]
+    if not values.size:
+        return 0.0
+    return float(function(known)) if known.size else math.nan
+
+
+def _smallest(values: Any) -> float | None:
+    known = values[~np.isnan(values)]
+    return float(known.min()) if known.size else None
+
+
+def run_summary(run: Run) -> RunSummary:
+    """Return what a report says about a run."""
+    stack = run.about.get("stack") or {}
+    versions = stack.get("versions") or {}
+    label = str(stack.get("label") or stack.get("generation") or "unknown stack")
+    python = versions.get("python")
+    optimizer = run.about.get("optimizer") or {}
+    events = [event for event in run.about.get("events") or () if isinstance(event, Mapping)]
+    return RunSummary(
+        path=run.path,
+        steps=run.steps,
+        status=run.status,
+        level=str(run.about.get("level", "")),
+        stack=f"{label}, Python {python}" if python else label,
+        optimizer=str(optimizer["class"]) if optimizer.get("class") else None,
+        events=tuple(
+            f"step {event.get('step')}: {event.get('kind')}: {event.get('message')}"
+            for event in events
+        ),
+    )
+
+
+def notes(
+    a: Run, b: Run, pairing: Pairing, tracks: Mapping[tuple[str, str], Track], steps: int
+) -> tuple[str, ...]:
+    """Return what a reader of the report should know besides."""
+    result = []
+    if a.steps != b.steps:
+        longer, more = ("A", a.steps - steps) if a.steps > b.steps else ("B", b.steps - steps)
+        count = "1 more step was" if more == 1 else f"{more} more steps were"
+        result.append(f"{longer} is longer; its {count} not compared")
+    for side, run in (("A", a), ("B", b)):
+        if run.status != "complete":
+            what = (
+                "was still being recorded, or killed" if run.status == "recording" else run.status
+            )
+            result.append(f"{side} is incomplete ({what}): {run.steps} steps are readable")
+        if run.about.get("level") == "digest":
+            result.append(
+                f"{side} holds digests only: that values differ is known, not by how much"
+            )
+    for pair in pairing.pairs:
+        track = tracks.get(pair.key)
+        if pair.note and track is not None:
+            same = not track.after["differs"].any()
+            result.append(f"{pair.role} {pair.name}: {pair.note}{'; equal values' if same else ''}")
+        if pair.a != pair.b and pair.role == "weight":
+            result.append(f"{pair.a} in A is {pair.b} in B ({pair.reason})")
+    class_a, class_b = (
+        optimizer_class((r.about.get("optimizer") or {}).get("class")) for r in (a, b)
+    )
+    if class_a != class_b:
+        result.append(f"optimizer {class_a or 'unknown'} in A, {class_b or 'unknown'} in B")
+    return tuple(result)

@@ -1,0 +1,76 @@
+"""Explain a divergence: a shelf of rules, each from a case to findings; adding one is one file.
+
+A rule speaks only of what it has evidence for. Where none explains the first divergence,
+`unexplained` says what to record next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from tracediff.diagnose.adam_counter import adam_counter
+from tracediff.diagnose.case import Case as Case
+from tracediff.diagnose.data import data
+from tracediff.diagnose.forward import layers, loss, random_layer, statistics
+from tracediff.diagnose.gradients import gradients
+from tracediff.diagnose.initial import initial_slots, initial_weights
+from tracediff.diagnose.metrics import metrics
+from tracediff.diagnose.optimizer import hyperparameters, learning_rate, rule, unlike_updates
+from tracediff.diagnose.precision import precision
+from tracediff.diagnose.state import external, trainable
+from tracediff.diagnose.structure import structure, unpaired_slots
+from tracediff.diagnose.unexplained import rounding, unexplained
+from tracediff.model import STAGES, Finding
+
+Rule = Callable[[Case], Iterable[Finding]]
+
+RULES: tuple[Rule, ...] = (
+    data,
+    initial_weights,
+    initial_slots,
+    external,
+    trainable,
+    structure,
+    unpaired_slots,
+    layers,
+    random_layer,
+    loss,
+    statistics,
+    gradients,
+    learning_rate,
+    rule,
+    hyperparameters,
+    adam_counter,
+    unlike_updates,
+    metrics,
+    precision,
+)
+"""Every rule; the order decides only between findings that are otherwise equal."""
+
+
+def diagnose(case: Case) -> tuple[Finding, ...]:
+    """Return what explains a divergence, best first.
+
+    First comes what explains the first divergence, then what begins elsewhere; within each, by
+    confidence. Runs that agree have no cause; where rounding visibly grew, `rounding` says so.
+
+    Args:
+        case: Both runs and where they part.
+    """
+    if case.verdict != "diverged":
+        return tuple(rounding(case))
+    found = [finding for one in RULES for finding in one(case)]
+    if not any(_explains(case, finding) for finding in found):
+        found.extend(unexplained(case))
+    return tuple(sorted(found, key=lambda finding: _rank(case, finding)))
+
+
+def _explains(case: Case, finding: Finding) -> bool:
+    first = case.first
+    if first is None:
+        return True
+    return finding.step == first.step and STAGES.index(finding.stage) == STAGES.index(first.stage)
+
+
+def _rank(case: Case, finding: Finding) -> tuple[bool, bool, float]:
+    return not _explains(case, finding), finding.step is None, -finding.confidence

@@ -1,0 +1,23 @@
+"""The data stage: what a step was fed. Order first, for it explains all else that differs there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tracediff.diagnose.case import Case
+from tracediff.diagnose.data_order import data_order
+from tracediff.diagnose.data_values import data_values
+from tracediff.diagnose.labels import labels, sample_weights
+from tracediff.model import Finding
+
+
+def data(case: Case) -> Iterable[Finding]:
+    """Explain inputs, labels and sample weights that differ."""
+    reordered = list(data_order(case))
+    yield from reordered
+    if not reordered:
+        yield from data_values(case)
+    if any(finding.code == "data.batching" for finding in reordered):
+        return
+    yield from labels(case, reordered=bool(reordered))
+    yield from sample_weights(case, reordered=bool(reordered))

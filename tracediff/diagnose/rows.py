@@ -1,0 +1,86 @@
+"""Match the rows of batches by their bytes: the same samples, in which order, in which batches."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import xxhash
+
+from tracediff.diagnose.case import Case, Key
+from tracediff.drift import squeezed
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+READ_STEPS = 512
+"""Batches that are read to look for a sample elsewhere; hashes only are kept of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What identifies the samples of one batch in each run."""
+
+    step: int
+    a: tuple[int, ...]
+    b: tuple[int, ...]
+
+
+def row_hashes(*arrays: NDArray[np.generic]) -> tuple[int, ...]:
+    """Return a hash for each row (first axis) over all arrays together.
+
+    Values are brought to float64 first, so that the same sample in another dtype hashes alike.
+    """
+    columns = [np.ascontiguousarray(_comparable(array)) for array in arrays]
+    count = min((len(column) for column in columns), default=0)
+    return tuple(
+        xxhash.xxh3_64_intdigest(b"".join(column[row].tobytes() for column in columns))
+        for row in range(count)
+    )
+
+
+def _comparable(array: NDArray[np.generic]) -> NDArray[np.float64]:
+    values = squeezed(array) if array.ndim > 1 else array
+    # Adding zero makes -0.0 and 0.0 one.
+    return np.atleast_1d(values.astype(np.float64)) + 0.0
+
+
+def batches(case: Case, keys: list[Key], *, first: int, limit: int = READ_STEPS) -> Iterator[Batch]:
+    """Yield the samples of the epochs around ``first``, as far as they were kept.
+
+    Args:
+        case: Both runs.
+        keys: The tensors that make up a sample.
+        first: The step to begin with; the epoch it belongs to is read from its start.
+        limit: How many steps at most.
+    """
+    start = first - int(min(case.a.batch[first], first))
+    for step in range(start, min(case.steps, start + limit)):
+        pairs = [case.read(key, step) for key in keys]
+        if all(pair is not None for pair in pairs):
+            known = [pair for pair in pairs if pair is not None]
+            yield Batch(
+                step,
+                row_hashes(*(pair[0] for pair in known)),
+                row_hashes(*(pair[1] for pair in known)),
+            )
+
+
+def permutation(a: tuple[int, ...], b: tuple[int, ...]) -> list[int] | None:
+    """Return for each row of B where A has it, or None where the rows are not the same.
+
+    Equal rows are taken in order.
+
+    Example:
+        >>> permutation((7, 8, 9), (9, 7, 8)), permutation((7, 8), (7, 9))
+        ([2, 0, 1], None)
+    """
+    if Counter(a) != Counter(b):
+        return None
+    places: dict[int, list[int]] = {}
+    for place, row in reversed(list(enumerate(a))):
+        places.setdefault(row, []).append(place)
+    return [places[row].pop() for row in b]

@@ -1,0 +1,66 @@
+"""Layers and weights without a partner."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tracediff.diagnose.case import Case
+from tracediff.diagnose.numbers import listed
+from tracediff.model import Finding, Unpaired
+
+
+def structure(case: Case) -> Iterable[Finding]:
+    """Name weights, inputs and labels that only one run has, layer by layer."""
+    groups: dict[str, list[Unpaired]] = {}
+    for one in case.pairing.unpaired:
+        if one.matters and one.role != "slot":
+            groups.setdefault(one.layer or one.tensor, []).append(one)
+    for name, found in groups.items():
+        sides = sorted({one.side for one in found})
+        tensors = list(dict.fromkeys(one.tensor for one in found))
+        shapes = found[0].reason.startswith("shape")
+        if shapes:
+            summary = f"{tensors[0]} has another shape: {found[0].reason.removeprefix('shape ')}."
+        else:
+            where = "A" if sides == ["a"] else "B"
+            summary = f"Only {where} has {listed(tensors)}."
+        yield Finding(
+            code="model.structure",
+            summary=summary,
+            confidence=0.9,
+            stage="state",
+            step=0,
+            subject=name,
+            a=_shape(found, "a"),
+            b=_shape(found, "b"),
+            evidence=tuple(
+                f"{one.tensor} {one.shape} in {one.side.upper()}: {one.reason}" for one in found[:8]
+            ),
+        )
+
+
+def _shape(found: list[Unpaired], side: str) -> list[int] | None:
+    return next((list(one.shape) for one in found if one.side == side and one.shape), None)
+
+
+def unpaired_slots(case: Case) -> Iterable[Finding]:
+    """Name slots that only one run uses, where no setting of the optimizer says why."""
+    class_a, class_b = case.optimizer_classes()
+    settings_a, settings_b = case.optimizer_settings()
+    bringing = ("momentum", "amsgrad", "centered", "nesterov")
+    if class_a != class_b or any(settings_a.get(k) != settings_b.get(k) for k in bringing):
+        return
+    found = [one for one in case.pairing.unpaired if one.matters and one.role == "slot"]
+    for side in ("a", "b"):
+        names = [one.tensor for one in found if one.side == side]
+        if names:
+            kinds = sorted({name.rpartition("/")[2] for name in names})
+            yield Finding(
+                code="optimizer.slots",
+                summary=f"Only {side.upper()}'s optimizer keeps {listed(kinds)}, and uses it.",
+                confidence=0.8,
+                stage="update",
+                step=0,
+                subject=", ".join(kinds),
+                evidence=(listed(names, limit=6), "their values change during the run"),
+            )

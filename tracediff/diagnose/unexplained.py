@@ -1,0 +1,73 @@
+"""What to say when no rule explains a divergence, and when there is none to explain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from tracediff.diagnose.case import Case
+from tracediff.model import Finding, Stage
+
+_ADVICE: dict[Stage, str] = {
+    "data": 'record both runs with level="full" to see which samples differ, and how',
+    "state": 'record both runs with level="full" to see which values differ',
+    "forward": "compare the settings of the layer named, and what it reads from",
+    "loss": "record layer outputs (activations=True) to see in which layer the forward pass parts",
+    "gradient": "record layer outputs (activations=True), and raw as well as applied gradients",
+    "update": 'record slots and applied gradients (level="full") to see what the update computes',
+    "metric": "compare the definitions of the metric in both scripts",
+}
+
+
+def unexplained(case: Case) -> Iterable[Finding]:
+    """Say where the origin is and what to record next, where no cause is known."""
+    first = case.first
+    if first is None:
+        return
+    pair = first.track.pair
+    cells = first.track.before if first.moment == "before" and first.track.state else None
+    cell = (first.track.after if cells is None else cells)[first.step]
+    evidence = [f"everything before it in the step agrees: {_stages_before(first.stage)}"]
+    if not cell["known"]:
+        evidence.append("by how much is not known: values were not kept")
+    evidence.append(_ADVICE[first.stage])
+    yield Finding(
+        code="unexplained",
+        summary=f"{pair.role} {pair.name} differs first, at {case.where(first.step)} in the "
+        f"{first.stage} stage, and no known cause explains it.",
+        confidence=0.5,
+        stage=first.stage,
+        step=first.step,
+        subject=pair.name,
+        evidence=tuple(evidence),
+    )
+
+
+def _stages_before(stage: Stage) -> str:
+    stages = list(_ADVICE)
+    return ", ".join(stages[: stages.index(stage)]) or "nothing comes before it"
+
+
+def rounding(case: Case) -> Iterable[Finding]:
+    """Name tensors that passed the tolerance by growth of rounding only."""
+    names = sorted(key[1] for key in case.onset.chaotic)
+    if not names:
+        return
+    judged = [one for key, one in case.onset.judged.items() if key in case.onset.chaotic]
+    start = min(int(one.track.after["differs"].argmax()) for one in judged)
+    cross = min(int((one.after | one.before).argmax()) for one in judged)
+    yield Finding(
+        code="rounding",
+        summary=f"Rounding grew smoothly from step {start} and passed the tolerance at step "
+        f"{cross}: training amplifies any difference, and there is no cause to look for.",
+        confidence=0.9,
+        stage="update",
+        step=cross,
+        subject=names[0] if len(names) == 1 else f"{len(names)} tensors",
+        evidence=(
+            (
+                f"no step raised the drift more than tenfold; {cross - start} steps lie between "
+                "the first bit and the tolerance"
+            ),
+            "data, initial weights, learning rates and all updates on their own agree",
+        ),
+    )

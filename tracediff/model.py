@@ -1,0 +1,346 @@
+"""The values that a comparison consists of: plain frozen dataclasses, no behaviour that decides.
+
+Every view (text, JSON, markdown, the interface) renders these and computes nothing further.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Stage = Literal["data", "state", "forward", "loss", "gradient", "update", "metric"]
+Moment = Literal["before", "after"]
+Verdict = Literal["identical", "rounding", "diverged"]
+Growth = Literal["none", "constant", "linear", "jump", "exponential"]
+Quantity = Literal["value", "update"]
+Side = Literal["a", "b"]
+
+STAGES: tuple[Stage, ...] = ("data", "state", "forward", "loss", "gradient", "update", "metric")
+"""The order of what happens in one step."""
+
+STAGE_OF_ROLE: Mapping[str, Stage] = MappingProxyType(
+    {
+        "input": "data",
+        "label": "data",
+        "sample_weight": "data",
+        "weight": "state",
+        "slot": "state",
+        "activation": "forward",
+        "loss": "loss",
+        "gradient": "gradient",
+        "applied_gradient": "gradient",
+        "learning_rate": "update",
+        "metric": "metric",
+    }
+)
+"""The stage in which a tensor of a role is seen first; state is seen again in ``update``."""
+
+CAUSES: Mapping[str, str] = MappingProxyType(
+    {
+        "data.order": "same samples, another order or another assignment to batches",
+        "data.batching": "other batch boundaries or sizes",
+        "data.transform": "same samples, transformed",
+        "data.dtype": "same samples in another precision",
+        "data.content": "other samples, or corrupted ones",
+        "data.labels": "labels differ",
+        "data.sample_weight": "sample or class weights differ",
+        "init.draw": "initial weights differ, same distribution",
+        "init.distribution": "initial weights come from another distribution",
+        "model.structure": "layers or weights without a partner, or of another shape",
+        "layer.forward": "a layer's output differs on equal inputs and weights",
+        "layer.random": "a random layer drew other numbers",
+        "layer.state": "non-trained state evolves otherwise",
+        "loss.value": "loss differs on equal model outputs",
+        "gradient.raw": "gradient differs on equal forward values",
+        "gradient.processing": "clipping, weight decay, accumulation, loss scaling",
+        "optimizer.hyperparameter": "same rule, another value",
+        "optimizer.rule": "another formula",
+        "optimizer.slots": "slots start or evolve otherwise",
+        "optimizer.schedule": "learning rate follows another course",
+        "state.trainable": "another set of weights is trained",
+        "state.external": "weights changed by something other than the optimizer",
+        "precision": "another compute precision",
+        "metric.definition": "tensors agree, the reported metric differs",
+        "rounding": "differences within floating-point rounding and its growth",
+        "unexplained": "a real origin, no known cause",
+    }
+)
+"""The machine-readable vocabulary of causes, each with what it means."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One tensor of A and the tensor of B that is taken to be the same thing.
+
+    Attributes:
+        role: Role of both.
+        name: Canonical name; A's where the two differ.
+        a: Name in A, or None where A has none and an implied value stands for it.
+        b: Name in B, likewise.
+        layer: Canonical name of the layer in A, or None.
+        order: Execution order in A.
+        reason: Why these two: ``"same name"``, or how another name was matched.
+        confidence: How sure the pairing is, 0 to 1.
+        note: What differs about the pair although its values may agree, or None.
+    """
+
+    role: str
+    name: str
+    a: str | None
+    b: str | None
+    layer: str | None = None
+    order: int = 0
+    reason: str = "same name"
+    confidence: float = 1.0
+    note: str | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Role and canonical name: unique in a comparison."""
+        return self.role, self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Unpaired:
+    """A tensor that only one run has, or that has another shape in the other.
+
+    Attributes:
+        side: The run that has it.
+        role: Its role.
+        tensor: Its name in that run.
+        layer: Its layer, or None.
+        shape: Its shape, or None where it varies.
+        reason: Why it has no partner.
+        matters: Whether the runs can differ because of it.
+    """
+
+    side: Side
+    role: str
+    tensor: str
+    layer: str | None
+    shape: tuple[int, ...] | None
+    reason: str
+    matters: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WorstElement:
+    """The element of a tensor that differs most.
+
+    Attributes:
+        index: Where it stands in the tensor (trailing unit axes dropped).
+        a: Its value in A.
+        b: Its value in B.
+    """
+
+    index: tuple[int, ...]
+    a: float
+    b: float
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Where two runs differ: one tensor at one place in one step.
+
+    Attributes:
+        step: Number of the step, from 0.
+        stage: What the step was doing.
+        tensor: Canonical name.
+        role: Its role.
+        layer: Its layer, or None.
+        moment: ``before`` or ``after`` the update for state, else None.
+        quantity: ``update`` where the change of a weight was compared, not the weight.
+        origin: Whether everything the tensor was computed from agrees.
+        epoch: Epoch in A.
+        batch: Batch within the epoch in A.
+        relative_l2: Norm of the difference over the larger norm; NaN where undefined or unknown.
+        max_abs: Largest absolute difference.
+        max_ulp: Largest distance in units in the last place, or None for other than floats.
+        tolerance: The relative L2 that rounding explains here.
+        times_tolerance: How many tolerances apart; NaN where the size is unknown.
+        differing: How many elements differ, or None where values were not kept.
+        size: How many elements there are, or None where values were not kept.
+        worst: The element that differs most, or None where values were not kept.
+        agreed: What was compared before and agreed, one phrase a stage.
+    """
+
+    step: int
+    stage: Stage
+    tensor: str
+    role: str
+    layer: str | None
+    moment: Moment | None
+    quantity: Quantity
+    origin: bool
+    epoch: int
+    batch: int
+    relative_l2: float
+    max_abs: float
+    max_ulp: int | None
+    tolerance: float
+    times_tolerance: float
+    differing: int | None = None
+    size: int | None = None
+    worst: WorstElement | None = None
+    agreed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A cause, with what speaks for it.
+
+    Attributes:
+        code: A key of `CAUSES`.
+        summary: One sentence that names the layer, the setting and the values.
+        confidence: 0 to 1.
+        stage: The stage of the difference that it explains.
+        step: The first step at which it shows, or None where it is not tied to one.
+        subject: What it is about: a tensor, a layer, a setting.
+        a: The value in A, as JSON allows it.
+        b: The value in B.
+        evidence: Sentences with the numbers.
+    """
+
+    code: str
+    summary: str
+    confidence: float
+    stage: Stage
+    step: int | None = None
+    subject: str | None = None
+    a: Any = None
+    b: Any = None
+    evidence: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RelativeL2:
+    """The relative L2 drift of one tensor over the steps: its first non-zero value and so on."""
+
+    first: float
+    median: float
+    last: float
+    max: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DriftRow:
+    """How one tensor drifts apart over the compared steps.
+
+    Attributes:
+        tensor: Canonical name.
+        role: Its role.
+        layer: Its layer, or None.
+        order: Execution order in A.
+        first_step: First step at which bits differ, or None.
+        first_stage: The stage at which they first differ, or None.
+        first_significant_step: First step beyond what rounding explains, or None.
+        relative_l2: Summary of the relative L2 drift.
+        max_abs: Largest absolute difference of any step.
+        max_ulp: Largest distance in ulp of any step, or None for other than floats.
+        cosine: Smallest cosine of any step, for gradients; None otherwise.
+        sign_agreement: Smallest share of elements of equal sign, for gradients; None otherwise.
+        norm_ratio: B's norm over A's at the last step that differs, or None.
+        growth: The shape of the drift over steps.
+        jump_step: Where it jumps, for growth ``jump``.
+        origin: True where the significant difference begins in this tensor, False where it is
+            inherited, None where there is none.
+        noise_driven: Whether the drift is rounding noise around a value that is zero in exact
+            arithmetic (a bias before batch normalisation), or follows from such.
+        chaotic: Whether the drift grew smoothly from rounding level to beyond the tolerance.
+        unknown_steps: Steps that differ but whose values were not kept.
+        non_finite: NaN and infinities met, in A and in B.
+        compared: Steps at which both runs have the tensor.
+        steps: The step of each entry of ``series``.
+        series: Relative L2 per compared step; for state, after the step.
+        note: What differs about the pair although its values may agree, or None.
+    """
+
+    tensor: str
+    role: str
+    layer: str | None
+    order: int
+    first_step: int | None
+    first_stage: Stage | None
+    first_significant_step: int | None
+    relative_l2: RelativeL2
+    max_abs: float
+    max_ulp: int | None
+    cosine: float | None
+    sign_agreement: float | None
+    norm_ratio: float | None
+    growth: Growth
+    jump_step: int | None
+    origin: bool | None
+    noise_driven: bool
+    chaotic: bool
+    unknown_steps: int
+    non_finite: tuple[int, int]
+    compared: int
+    steps: NDArray[np.int64]
+    series: NDArray[np.float64]
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """How many steps each run has and which were compared."""
+
+    a: int
+    b: int
+    compared: int
+    alignment: str = "number"
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """What a report says about one run."""
+
+    path: str
+    steps: int
+    status: str
+    level: str
+    stack: str
+    optimizer: str | None
+    events: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison:
+    """Everything that comparing two runs found.
+
+    Attributes:
+        a: The first run.
+        b: The second run.
+        verdict: ``identical``, ``rounding`` or ``diverged``.
+        first_bit_difference: The first difference of any size, or None.
+        first_divergence: The first difference beyond rounding, or None.
+        causes: What explains the divergence, best first.
+        drift: A row for every compared tensor, in execution order.
+        pairs: Which tensors were taken to be the same.
+        unpaired: Those without a partner.
+        steps: Which steps were compared.
+        notes: What a reader should know besides: versions, incomplete traces, other dtypes.
+    """
+
+    a: RunSummary
+    b: RunSummary
+    verdict: Verdict
+    first_bit_difference: Difference | None
+    first_divergence: Difference | None
+    causes: tuple[Finding, ...]
+    drift: tuple[DriftRow, ...]
+    pairs: tuple[Pair, ...]
+    unpaired: tuple[Unpaired, ...]
+    steps: Steps
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def agree(self) -> bool:
+        """Whether the runs are the same up to rounding."""
+        return self.verdict != "diverged"

@@ -1,0 +1,185 @@
+"""What things are called: parts of canonical tensor names, spellings of settings and classes.
+
+Knows vocabulary only; it never looks at a value of a tensor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+HYPERPARAMETERS: Mapping[str, str] = MappingProxyType(
+    {
+        "lr": "learning_rate",
+        "initial_learning_rate": "learning_rate",
+        "decay_rate": "rho",
+        "beta1": "beta_1",
+        "beta2": "beta_2",
+        "eps": "epsilon",
+        "clip_norm": "clipnorm",
+        "clip_value": "clipvalue",
+        "initial_accumulator": "initial_accumulator_value",
+    }
+)
+"""Other spellings of optimizer settings, each with the one used here."""
+
+# What says nothing about the arithmetic of an optimizer step.
+_IDLE_OPTIMIZER_KEYS = frozenset({"name", "is_legacy_optimizer", "jit_compile", "class_name"})
+
+_INERT_SETTINGS: Mapping[str, tuple[Any, ...]] = MappingProxyType(
+    {
+        "decay": (0, None),
+        "momentum": (0, None),
+        "nesterov": (False, None),
+        "centered": (False, None),
+        "amsgrad": (False, None),
+        "clipnorm": (None,),
+        "clipvalue": (None,),
+        "global_clipnorm": (None,),
+        "weight_decay": (None, 0, False),
+        "use_ema": (False, None),
+        "ema_momentum": (0.99, None),
+        "ema_overwrite_frequency": (None,),
+        "loss_scale_factor": (None,),
+        "gradient_accumulation_steps": (None, 1),
+    }
+)
+"""Values with which a setting does the same as if it were not there."""
+
+
+def split_slot(name: str) -> tuple[str, str]:
+    """Split the name of a slot into the weight it belongs to and the slot's own name.
+
+    Example:
+        >>> split_slot("encoder/dense/kernel/m")
+        ('encoder/dense/kernel', 'm')
+    """
+    weight, _, slot = name.rpartition("/")
+    return weight, slot
+
+
+def within_layer(name: str, layer: str | None) -> str:
+    """Return ``name`` without the leading name of its layer.
+
+    Example:
+        >>> within_layer("hidden/kernel", "hidden")
+        'kernel'
+    """
+    prefix = f"{layer}/"
+    return name[len(prefix) :] if layer and name.startswith(prefix) else name
+
+
+def renamed(name: str, old_layer: str, new_layer: str) -> str:
+    """Return ``name`` with its leading layer name replaced.
+
+    Example:
+        >>> renamed("dense_1/kernel/m", "dense_1", "output")
+        'output/kernel/m'
+        >>> renamed("dense_1", "dense_1", "output")
+        'output'
+    """
+    if name == old_layer:
+        return new_layer
+    rest = within_layer(name, old_layer)
+    return f"{new_layer}/{rest}" if rest != name else name
+
+
+def model_layers(about: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Return what the attributes of a run say about the layers of its model, in execution order."""
+    model = about.get("model")
+    layers = model.get("layers") if isinstance(model, Mapping) else None
+    return [layer for layer in layers or () if isinstance(layer, Mapping)]
+
+
+def class_name(spelled: Any) -> str:
+    """Return the bare class of a layer or optimizer, whatever module path it was spelled with.
+
+    Example:
+        >>> class_name("keras.src.optimizers.adam.Adam"), class_name("Custom>Adam")
+        ('Adam', 'Adam')
+    """
+    text = str(spelled or "")
+    return text.rpartition(".")[2].rpartition(">")[2]
+
+
+def optimizer_class(spelled: Any) -> str:
+    """Return an optimizer's class in one spelling for all generations, lower case.
+
+    Example:
+        >>> optimizer_class("RMSProp"), optimizer_class("AdamOptimizer"), optimizer_class("Adam")
+        ('rmsprop', 'adam', 'adam')
+    """
+    bare = class_name(spelled).lower()
+    for suffix in ("optimizer", "v2"):
+        bare = bare.removesuffix(suffix) or bare
+    return "sgd" if bare == "gradientdescent" else bare
+
+
+def optimizer_settings(config: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the settings of an optimizer that matter, spelled one way, inert ones left out.
+
+    Example:
+        >>> optimizer_settings({"name": "SGD", "lr": 0.01, "momentum": 0.0, "decay": 0.0})
+        {'learning_rate': 0.01}
+    """
+    settings: dict[str, Any] = {}
+    for key, value in (config or {}).items():
+        spelled = HYPERPARAMETERS.get(key, key)
+        if spelled in _IDLE_OPTIMIZER_KEYS:
+            continue
+        if spelled in _INERT_SETTINGS and value in _INERT_SETTINGS[spelled]:
+            continue
+        settings[spelled] = value
+    return settings
+
+
+def same_setting(a: Any, b: Any) -> bool:
+    """Say whether two values of a setting mean the same.
+
+    Numbers agree to the precision of float32, in which some stacks store them. Nested objects
+    agree if their common keys do: generations differ in what else they write.
+
+    Example:
+        >>> same_setting(0.9, 0.8999999761581421), same_setting(1e-7, 1e-8)
+        (True, False)
+        >>> same_setting("keras.activations.relu", "relu"), same_setting([3, 3], (3, 3))
+        (True, True)
+    """
+    if isinstance(a, bool) or isinstance(b, bool):
+        return a is b or (not isinstance(a, str) and not isinstance(b, str) and a == b)
+    if isinstance(a, int | float) and isinstance(b, int | float):
+        if math.isnan(a) and math.isnan(b):
+            return True
+        return a == b or math.isclose(a, b, rel_tol=2e-7)
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple):
+        return len(a) == len(b) and all(map(same_setting, a, b))
+    if isinstance(a, Mapping) and isinstance(b, Mapping):
+        return _same_object(a, b)
+    if isinstance(a, Mapping) and isinstance(b, str):
+        return _spelled(a) == _bare(b)
+    if isinstance(a, str) and isinstance(b, Mapping):
+        return _bare(a) == _spelled(b)
+    if isinstance(a, str) and isinstance(b, str):
+        return _bare(a) == _bare(b)
+    return bool(a == b)
+
+
+_IDLE_KEYS = frozenset(
+    {"name", "seed", "dtype", "module", "registered_name", "build_config", "compile_config"}
+)
+
+
+def _same_object(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    common = (a.keys() & b.keys()) - _IDLE_KEYS
+    return all(same_setting(a[key], b[key]) for key in common)
+
+
+def _spelled(value: Mapping[str, Any]) -> str:
+    return _bare(str(value.get("class_name") or value.get("name") or value))
+
+
+def _bare(text: str) -> str:
+    bare = text.rpartition(".")[2].rpartition(">")[2]
+    return bare.replace("_", "").replace(" ", "").lower()

@@ -1,0 +1,65 @@
+"""Tell rounding that grows from a cause: chaos grows smoothly, a cause comes in with a jump.
+
+Training amplifies differences; two correct runs part after some hundred steps. Such a crossing of
+the tolerance has a history: non-zero for many steps, and never more than a small factor a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tracediff.drift import Series, Track
+from tracediff.onset.judge import Judged
+from tracediff.onset.noise import Key
+from tracediff.tolerance import GROWTH_FACTOR, GROWTH_STEPS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def run_wide(judged: Mapping[Key, Judged], count: int) -> NDArray[np.float64]:
+    """Return the running maximum over steps of how far all weights, or gradients, differ."""
+    result = np.zeros(count)
+    for role in ("weight", "gradient", "applied_gradient"):
+        squares, sizes = np.zeros(count), np.zeros(count)
+        for (kind, _), one in judged.items():
+            if kind == role:
+                cells = one.track.after
+                counted = cells["differs"] & cells["known"] & ~one.noise
+                squares += np.where(counted, cells["norm_difference"], 0.0) ** 2
+                sizes += np.where(counted, np.maximum(cells["norm_a"], cells["norm_b"]), 0.0) ** 2
+        drift = np.sqrt(np.divide(squares, sizes, out=np.zeros(count), where=sizes > 0.0))
+        result = np.maximum(result, drift)
+    return np.maximum.accumulate(result) if count else result
+
+
+def grown(
+    track: Track, cells: Series, envelope: NDArray[np.float64], *, before: bool
+) -> NDArray[np.bool_]:
+    """Say at which steps a difference is what earlier rounding may have grown to.
+
+    It must have been non-zero at `GROWTH_STEPS` earlier steps, and be at most `GROWTH_FACTOR` times
+    the largest relative drift so far: of the tensor itself, or of the run as a whole.
+
+    Args:
+        track: The track.
+        cells: Its cells before or after each step.
+        envelope: What `run_wide` returned.
+        before: Whether ``cells`` are those before each step.
+    """
+    count = len(cells)
+    if not count:
+        return np.zeros(0, bool)
+    own = np.nan_to_num(track.after["relative_l2"], nan=0.0)
+    differs = track.after["differs"] & (track.after["relative_l2"] > 0.0)
+    history: NDArray[np.int64] = np.cumsum(differs) - differs
+    past = np.r_[0.0, np.maximum(np.maximum.accumulate(own), envelope)[:-1]]
+    if before:
+        # What stands before a step is what the step before left: judge it by the same past.
+        past, history = np.r_[0.0, past[:-1]], np.r_[0, history[:-1]]
+    smooth = cells["relative_l2"] <= GROWTH_FACTOR * past
+    known = cells["known"] & ~cells["reshaped"] & (cells["mismatched"] == 0)
+    return np.asarray(smooth & known & (history >= GROWTH_STEPS))

@@ -1,0 +1,255 @@
+"""Judge every tensor at every step: equal, within rounding, or significantly different."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tracediff.drift import Series, Track
+from tracediff.names import split_slot
+from tracediff.onset.noise import GradientNorms, Key, following, noise_driven, noisy_gradients
+from tracediff.tolerance import (
+    CONDITION,
+    EPS32,
+    GRADIENT_FLOOR,
+    UPDATE_ROUNDING,
+    UPDATE_TOLERANCE,
+    UPDATE_TOLERANCE_BLIND,
+    elementwise,
+    kind_of,
+    tolerance,
+)
+
+_FLIP_LOSS = 1e-3
+"""With losses further apart than this, a metric that differs needs no excuse."""
+
+Flags = NDArray[np.bool_]
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """What is significant about one track, step by step.
+
+    Attributes:
+        track: The track.
+        before: For state, whether it differs significantly before each step.
+        after: The same after the step, or at it for what is observed.
+        update: For weights, whether the update itself differs beyond what it inherits.
+        tolerance_before: Relative L2 that was allowed before each step.
+        tolerance_after: The same after it.
+        noise: Where the difference is noise around zero.
+        external: For state, where something other than the optimizer changed it, in either run.
+    """
+
+    track: Track
+    before: Flags
+    after: Flags
+    update: Flags
+    tolerance_before: Numbers
+    tolerance_after: Numbers
+    noise: Flags
+    external: Flags
+
+
+def judge(
+    tracks: Mapping[Key, Track],
+    *,
+    about: Mapping[str, Any],
+    trainable: Mapping[str, bool | None],
+    external: Mapping[Key, Flags],
+    norm: Callable[[Track, int], float],
+    rows: Callable[[int], int],
+    eps: float = EPS32,
+) -> dict[Key, Judged]:
+    """Judge all tracks.
+
+    Args:
+        tracks: Every pair's track, by role and canonical name.
+        about: What run A says about its model.
+        trainable: For each weight, whether the optimizer updates it.
+        external: For state tensors, the steps before which something else changed them.
+        norm: The norm of a gradient where both runs agree in it.
+        rows: The number of samples in the batch of a step.
+        eps: Machine epsilon in which the runs compute, where that is coarser than what they store.
+    """
+    count = len(next(iter(tracks.values())).after) if tracks else 0
+    numbers = np.arange(count)
+    norms = GradientNorms(tracks.values(), norm)
+    wide = {
+        key: _wide(track, numbers, eps)
+        for key, track in tracks.items()
+        if key[0] in ("gradient", "applied_gradient")
+    }
+    tiny = {key: noisy_gradients(tracks[key], norms, flags) for key, flags in wide.items()}
+    noise = noise_driven(tracks, tiny, wide)
+    noise |= following(tracks, noise, about)
+    judged: dict[Key, Judged] = {}
+    entering, drift = np.zeros(count), _weights_drift(tracks, noise, count)
+    for key, track in _weights_first(tracks):
+        role, name = key
+        kind = kind_of(role, trainable=trainable.get(name))
+        unit = _eps(track, eps)
+        allowed = tolerance(kind, numbers, eps=unit)
+        quiet_steps = noise.get(key, np.zeros(count, bool))
+        if track.before is not None:
+            one = _judge_state(track, allowed, quiet_steps, external.get(key), unit)
+            judged[key] = one
+            if kind == "weight":
+                entering = np.maximum(entering, np.where(one.before, 0.0, one.tolerance_before))
+            continue
+        condition = CONDITION.get(kind, 0.0)
+        # Weights that drifted by rounding carry that into all that is computed from them.
+        allowed = np.maximum(allowed, condition * np.minimum(drift, entering))
+        after = _significant(track.after, allowed, elementwise(kind, eps=unit))
+        if kind == "gradient":
+            after &= ~_below_floor(track, after, allowed, norms, unit)
+        if role == "metric":
+            after &= ~_few_flips(track, after, tracks, rows)
+        zeros = np.zeros(count, bool)
+        judged[key] = Judged(
+            track, zeros, after & ~quiet_steps, zeros, allowed, allowed, quiet_steps, zeros
+        )
+    return _with_updates(judged, trainable)
+
+
+def _eps(track: Track, coarse: float) -> float:
+    return max(track.eps, coarse) if coarse > EPS32 and track.eps > 0.0 else track.eps
+
+
+def _wide(track: Track, numbers: NDArray[np.int64], eps: float) -> Flags:
+    allowed = tolerance("gradient", numbers, eps=_eps(track, eps))
+    return np.asarray(track.after["differs"] & ~(track.after["relative_l2"] <= allowed))
+
+
+def _weights_first(tracks: Mapping[Key, Track]) -> list[tuple[Key, Track]]:
+    return sorted(tracks.items(), key=lambda item: item[0][0] != "weight")
+
+
+def _weights_drift(tracks: Mapping[Key, Track], noise: Mapping[Key, Flags], count: int) -> Numbers:
+    """Return the relative L2 by which all weights together differ before each step."""
+    squares, sizes = np.zeros(count), np.zeros(count)
+    for key, track in tracks.items():
+        if key[0] == "weight" and track.before is not None:
+            quiet = np.r_[False, noise.get(key, np.zeros(count, bool))[:-1]] if count else False
+            cells = track.before
+            counted = cells["differs"] & cells["known"] & ~quiet
+            squares += np.where(counted, cells["norm_difference"], 0.0) ** 2
+            sizes += np.where(counted, np.maximum(cells["norm_a"], cells["norm_b"]), 0.0) ** 2
+    return np.sqrt(np.divide(squares, sizes, out=np.zeros(count), where=sizes > 0.0))
+
+
+def _significant(cells: Series, allowed: Numbers, per_element: float) -> Flags:
+    sizeable = cells["relative_l2"] > allowed
+    if np.isfinite(per_element):
+        sizeable |= cells["max_abs"] > per_element * cells["peak"]
+    # How far apart unknown values are is unknown; saying that they agree would be a guess.
+    beyond = ~cells["known"] | cells["reshaped"] | (cells["mismatched"] > 0) | sizeable
+    return np.asarray(cells["present"] & cells["differs"] & beyond)
+
+
+def _judge_state(
+    track: Track, allowed: Numbers, quiet: Flags, external: Flags | None, eps: float
+) -> Judged:
+    count = len(allowed)
+    before, after, update = track.before, track.after, track.update
+    assert before is not None  # This is what makes a track one of state
+    if update is not None:
+        # Elements whose gradient is noise move at full speed under adaptive optimizers.
+        size = np.maximum(after["norm_a"], after["norm_b"])
+        moved = np.cumsum(update["noise"])
+        allowed = allowed + np.divide(moved, size, out=np.zeros(count), where=size > 0.0)
+    earlier = np.r_[0.0, allowed[:-1]] if count else allowed
+    element = np.inf
+    changed = external if external is not None else np.zeros(count, bool)
+    significant = _significant(before, earlier, np.inf)
+    if count:
+        earlier[0] = tolerance("initial state", np.arange(1), eps=eps)[0]
+        element = elementwise("initial state", eps=eps)
+        significant[0] = _significant(before[:1], earlier[:1], element)[0]
+        significant[1:] &= ~quiet[:-1]
+    return Judged(
+        track=track,
+        before=significant,
+        after=_significant(after, allowed, np.inf) & ~quiet,
+        update=np.zeros(count, bool),
+        tolerance_before=earlier,
+        tolerance_after=allowed,
+        noise=quiet,
+        external=changed,
+    )
+
+
+def _below_floor(
+    track: Track, flagged: Flags, allowed: Numbers, norms: GradientNorms, eps: float
+) -> Flags:
+    """Say where a gradient differs by no more than cancellation among all of them explains."""
+    result = np.zeros(len(flagged), bool)
+    floor = GRADIENT_FLOOR * max(1.0, eps / EPS32)
+    for step in map(int, np.flatnonzero(flagged)):
+        cell = track.after[step]
+        if not cell["known"] or cell["mismatched"]:
+            continue
+        size = max(float(cell["norm_a"]), float(cell["norm_b"]))
+        room = allowed[step] * size + floor * norms.total(track.pair.role, step)
+        result[step] = float(cell["norm_difference"]) <= room
+    return result
+
+
+def _few_flips(
+    track: Track, flagged: Flags, tracks: Mapping[Key, Track], rows: Callable[[int], int]
+) -> Flags:
+    """Say where a metric that counts differs by at most two samples, while bits already differ.
+
+    A prediction on the edge falls to either side by rounding; a mean over n samples moves by 1/n.
+    """
+    result = np.zeros(len(flagged), bool)
+    bits, apart = np.zeros(len(flagged), bool), np.zeros(len(flagged), bool)
+    for (role, _), other in tracks.items():
+        if role in ("loss", "weight", "activation"):
+            bits |= other.after["differs"]
+        if role == "loss":
+            apart |= other.after["relative_l2"] > _FLIP_LOSS
+    bits = np.maximum.accumulate(bits)
+    for step in map(int, np.flatnonzero(flagged & bits & ~np.maximum.accumulate(apart))):
+        count = rows(step)
+        result[step] = count > 0 and float(track.after[step]["max_abs"]) * count <= 2.0
+    return result
+
+
+def _with_updates(
+    judged: dict[Key, Judged], trainable: Mapping[str, bool | None]
+) -> dict[Key, Judged]:
+    """Add, for each weight, where its update differs beyond what it inherits."""
+    result = dict(judged)
+    for (role, name), one in judged.items():
+        update = one.track.update
+        if role != "weight" or update is None or trainable.get(name) is False:
+            continue
+        gradient = judged.get(("applied_gradient", name)) or judged.get(("gradient", name))
+        share = UPDATE_TOLERANCE if gradient is not None else UPDATE_TOLERANCE_BLIND
+        coarse = max(1.0, one.track.eps / EPS32)
+        room = share * coarse * update["norm"]
+        room = room + UPDATE_ROUNDING * one.track.eps * update["weight_norm"]
+        agrees = ~one.before & ~one.noise
+        if gradient is not None:
+            agrees &= ~gradient.after
+        for key, other in judged.items():
+            if key[0] == "slot" and split_slot(key[1])[0] == name:
+                agrees &= ~other.before
+        flags = update["present"] & (update["unexplained"] > room) & agrees
+        result[role, name] = Judged(
+            one.track,
+            one.before,
+            one.after,
+            np.asarray(flags),
+            one.tolerance_before,
+            one.tolerance_after,
+            one.noise,
+            one.external,
+        )
+    return result

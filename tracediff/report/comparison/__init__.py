@@ -1,0 +1,8 @@
+"""Views of a comparison: text for a terminal, JSON for programs, markdown for a bug report."""
+
+from tracediff.report.comparison._json import to_json as to_json
+from tracediff.report.comparison._markdown import to_markdown as to_markdown
+from tracediff.report.comparison._text import to_text as to_text
+
+FORMATS = ("text", "json", "markdown")
+"""What a comparison can be written as."""

@@ -1,0 +1,64 @@
+"""A comparison as one JSON object; docs/compare.md lists its fields."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, fields
+from typing import Any
+
+from tracediff.model import Comparison, Difference, DriftRow, Finding
+
+SCHEMA = 1
+"""Raised when a field of the object changes its meaning; new fields do not raise it."""
+
+
+def to_json(comparison: Comparison) -> str:
+    """Return the comparison as strict JSON, indented, with a number that is not finite as null."""
+    return json.dumps(as_object(comparison), indent=2, allow_nan=False, ensure_ascii=False)
+
+
+def as_object(comparison: Comparison) -> dict[str, Any]:
+    """Return the comparison as dictionaries, lists, strings and finite numbers."""
+    found = {
+        "schema": SCHEMA,
+        "verdict": comparison.verdict,
+        "first_bit_difference": _difference(comparison.first_bit_difference),
+        "first_divergence": _difference(comparison.first_divergence),
+        "causes": [_finding(cause) for cause in comparison.causes],
+        "drift": [_row(row) for row in comparison.drift],
+        "unpaired": [asdict(one) for one in comparison.unpaired],
+        "steps": asdict(comparison.steps),
+        "pairs": [asdict(pair) for pair in comparison.pairs],
+        "runs": {"a": asdict(comparison.a), "b": asdict(comparison.b)},
+        "notes": list(comparison.notes),
+    }
+    return {key: _strict(value) for key, value in found.items()}
+
+
+def _difference(one: Difference | None) -> dict[str, Any] | None:
+    return None if one is None else asdict(one)
+
+
+def _finding(one: Finding) -> dict[str, Any]:
+    return {**asdict(one), "evidence": list(one.evidence)}
+
+
+def _row(row: DriftRow) -> dict[str, Any]:
+    # The series by step is for views that draw it; here it would be most of the output.
+    plain = {
+        field.name: getattr(row, field.name)
+        for field in fields(row)
+        if field.name not in ("steps", "series", "relative_l2")
+    }
+    return {**plain, "relative_l2": asdict(row.relative_l2)}
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    return value

@@ -1,0 +1,74 @@
+"""A comparison in markdown, to be pasted into a bug report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tracediff.model import Comparison
+from tracediff.report.comparison import _phrases as phrases
+from tracediff.report.terminal import printable
+
+_ROWS = 40
+
+
+def to_markdown(comparison: Comparison) -> str:
+    """Return the report in GitHub-flavoured markdown."""
+    return "\n".join(_lines(comparison))
+
+
+def _lines(comparison: Comparison) -> Iterator[str]:
+    yield f"## {_escaped(phrases.verdict(comparison))}"
+    yield ""
+    for line in phrases.stacks(comparison):
+        yield f"- {_escaped(line)}"
+    first, bits = comparison.first_divergence, comparison.first_bit_difference
+    if first is not None:
+        yield from ("", "### First divergence", "")
+        yield f"{_escaped(phrases.place(first))}; {phrases.size(first)}."
+        worst = phrases.worst(first)
+        if worst:
+            yield from ("", f"`{worst}`")
+        if first.agreed:
+            yield from ("", "Before it:", "")
+            yield from (f"- {_escaped(phrase)}" for phrase in first.agreed)
+    if bits is not None and bits != first:
+        yield from ("", "### First difference of any size", "")
+        yield f"{_escaped(phrases.place(bits))}; {phrases.size(bits)}."
+    if comparison.causes:
+        yield from ("", "### Causes", "")
+    for rank, cause in enumerate(comparison.causes, start=1):
+        yield f"{rank}. **`{cause.code}`** ({cause.confidence:.0%}): {_escaped(cause.summary)}"
+        yield from (f"   - {_escaped(sentence)}" for sentence in cause.evidence)
+    yield from _drift(comparison)
+    if comparison.unpaired:
+        yield from ("", "### Without a partner", "")
+        yield from (
+            f"- {one.role} `{printable(one.tensor)}` in {one.side.upper()}: {_escaped(one.reason)}"
+            for one in comparison.unpaired[:_ROWS]
+        )
+    notes = [*comparison.notes, *phrases.events(comparison)]
+    if notes:
+        yield from ("", "### Notes", "")
+        yield from (f"- {_escaped(note)}" for note in notes[:_ROWS])
+
+
+def _drift(comparison: Comparison) -> Iterator[str]:
+    rows = phrases.ranked(comparison.drift)
+    if not rows:
+        return
+    yield from ("", "### Drift", "")
+    yield f"| {' | '.join(phrases.DRIFT_HEADER)} |"
+    rules = ("---:" if side == "r" else "---" for side in phrases.DRIFT_ALIGN)
+    yield f"| {' | '.join(rules)} |"
+    for row in rows[:_ROWS]:
+        name, *cells = phrases.drift_cells(row)
+        yield f"| `{name.replace('|', chr(92) + '|')}` | {' | '.join(cells)} |"
+    if len(rows) > _ROWS:
+        yield f"\n{len(rows) - _ROWS} more rows are left out."
+
+
+def _escaped(text: str) -> str:
+    result = printable(text)
+    for character in "\\`*_|<>":
+        result = result.replace(character, f"\\{character}")
+    return result

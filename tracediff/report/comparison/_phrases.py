@@ -1,0 +1,177 @@
+"""The sentences and cells that the text and the markdown report share."""
+
+from __future__ import annotations
+
+import math
+
+from tracediff.model import Comparison, Difference, DriftRow
+from tracediff.report.terminal import printable
+
+_VERDICTS = {
+    "identical": "The runs are identical.",
+    "rounding": "The runs agree within rounding.",
+    "diverged": "The runs diverge.",
+}
+
+
+def number(value: float | None, *, digits: int = 3) -> str:
+    """Return a number for a cell; ``-`` for one that is not there, ``?`` for one not known.
+
+    Example:
+        >>> number(0.000123456), number(None), number(float("nan")), number(0.0)
+        ('0.000123', '-', '?', '0')
+    """
+    if value is None:
+        return "-"
+    return "?" if math.isnan(value) else f"{value:.{digits}g}"
+
+
+def whole(value: int | None) -> str:
+    """Return an integer for a cell, large ones by their size.
+
+    Example:
+        >>> whole(12), whole(2144544368), whole(None)
+        ('12', '2.1e+09', '-')
+    """
+    if value is None:
+        return "-"
+    return str(value) if value < 1_000_000 else f"{value:.1e}"
+
+
+def verdict(comparison: Comparison) -> str:
+    """Return the answer in one sentence."""
+    steps = comparison.steps
+    compared = "1 step" if steps.compared == 1 else f"{steps.compared} steps"
+    tensors = len(comparison.drift)
+    over = f"{compared}, {tensors} tensors"
+    answer = _VERDICTS[comparison.verdict]
+    if comparison.verdict == "diverged" and comparison.first_divergence is None:
+        answer = "The runs diverge: not all of their tensors have a partner."
+    return f"{answer} ({over})"
+
+
+def place(one: Difference) -> str:
+    """Return where a difference is.
+
+    Example: ``step 3 (epoch 0, batch 3), gradient: gradient of hidden/kernel``
+    """
+    what = f"{_role(one)} {printable(one.tensor)}"
+    when = f", {one.moment} the update" if one.moment and one.quantity == "value" else ""
+    return (
+        f"step {one.step} (epoch {one.epoch}, batch {one.batch}), {one.stage} stage: {what}{when}"
+    )
+
+
+def _role(one: Difference) -> str:
+    if one.quantity == "update":
+        return "the update of"
+    return {
+        "learning_rate": "",
+        "loss": "",
+        "sample_weight": "sample weight",
+        "applied_gradient": "applied gradient of",
+        "gradient": "gradient of",
+        "activation": "output of",
+    }.get(one.role, one.role)
+
+
+def size(one: Difference) -> str:
+    """Return how large a difference is, beside what rounding explains."""
+    if math.isnan(one.times_tolerance):
+        return "by an unknown amount: " + (
+            "the shapes differ or values are not finite"
+            if one.worst is not None
+            else "the values were not kept, or their shapes differ"
+        )
+    parts = [f"relative L2 {number(one.relative_l2)}"]
+    if one.quantity == "value":
+        parts.append(f"largest difference {number(one.max_abs)}")
+    if one.max_ulp is not None and one.quantity == "value":
+        parts.append(f"{whole(one.max_ulp)} ulp")
+    if one.differing is not None and one.size is not None and one.size > 1:
+        parts.append(f"{one.differing} of {one.size} elements")
+    text = ", ".join(parts)
+    if one.times_tolerance >= 1.0:
+        allowed = number(one.tolerance, digits=2)
+        text += f"; {number(one.times_tolerance)} times what rounding explains ({allowed})"
+    return text
+
+
+def worst(one: Difference) -> str | None:
+    """Return the element that differs most with both values, or None."""
+    if one.worst is None:
+        return None
+    at = f"[{', '.join(map(str, one.worst.index))}]" if one.worst.index else ""
+    return f"{printable(one.tensor)}{at}: A {one.worst.a!r}, B {one.worst.b!r}"
+
+
+DRIFT_HEADER = ("tensor", "role", "bits", "beyond", "median", "last", "max", "ulp", "growth")
+DRIFT_ALIGN = "llrrrrrrl"
+SHORT_ROLES = {"applied_gradient": "applied", "learning_rate": "rate", "sample_weight": "weighting"}
+
+
+def drift_cells(row: DriftRow) -> list[str]:
+    """Return the cells of a tensor's row in the table of drift, in the order of the header."""
+    drift = row.relative_l2
+    growth = row.growth
+    if growth == "jump" and row.jump_step is not None:
+        growth_text = f"jump @{row.jump_step}"
+    else:
+        growth_text = str(growth)
+    marks = [growth_text]
+    if row.noise_driven:
+        marks.append("noise")
+    elif row.origin:
+        marks.append("origin")
+    return [
+        printable(row.tensor),
+        SHORT_ROLES.get(row.role, row.role),
+        "-" if row.first_step is None else str(row.first_step),
+        "-" if row.first_significant_step is None else str(row.first_significant_step),
+        number(drift.median, digits=2),
+        number(drift.last, digits=2),
+        number(drift.max, digits=2),
+        whole(row.max_ulp),
+        ", ".join(marks),
+    ]
+
+
+def ranked(rows: tuple[DriftRow, ...]) -> list[DriftRow]:
+    """Return the rows that differ: those that diverge first, then by first bit and size."""
+
+    def key(row: DriftRow) -> tuple[float, bool, float, float]:
+        beyond = math.inf if row.first_significant_step is None else row.first_significant_step
+        first = math.inf if row.first_step is None else row.first_step
+        largest = row.relative_l2.max
+        return beyond, not row.origin, first, -(math.inf if math.isnan(largest) else largest)
+
+    return sorted((row for row in rows if row.first_step is not None), key=key)
+
+
+def quiet(comparison: Comparison) -> str | None:
+    """Return how many tensors do not differ at all, or None if all do."""
+    count = sum(row.first_step is None for row in comparison.drift)
+    if not count:
+        return None
+    return f"{count} of {len(comparison.drift)} tensors are equal at every step"
+
+
+def stacks(comparison: Comparison) -> list[str]:
+    """Return a line for each run: path, stack, steps."""
+    lines = []
+    for side, run in (("A", comparison.a), ("B", comparison.b)):
+        state = "" if run.status == "complete" else f", {run.status}"
+        lines.append(
+            f"{side}  {printable(run.path)}: {printable(run.stack)}, "
+            f"{run.steps} step{'' if run.steps == 1 else 's'}{state}"
+        )
+    return lines
+
+
+def events(comparison: Comparison) -> list[str]:
+    """Return what the recorders noted, a line each."""
+    return [
+        f"{side} noted at {printable(event)}"
+        for side, run in (("A", comparison.a), ("B", comparison.b))
+        for event in run.events[:5]
+    ]
