@@ -295,6 +295,23 @@ class Recorder:
         if say:
             print("tracediff: {}".format(message), file=sys.stderr)
 
+    def changed(self, state: Mapping[Key, np.ndarray]) -> Dict[Key, np.ndarray]:
+        """Compares the state with what was recorded last, before a step may overwrite it.
+
+        Args:
+            state: tensors of the state; only read during this call.
+
+        Returns:
+            Copies of those whose value is not the recorded one; of all of them while nothing was recorded.
+        """
+        run = self._run
+        found = {}  # type: Dict[Key, np.ndarray]
+        for key, value in state.items():
+            column = run.columns.get(key) if run is not None and run.steps else None
+            if column is None or digest_of(np.asarray(value)) != column.last:
+                found[key] = np.array(value)
+        return found
+
     def record_step(
         self, *, before: Mapping[Key, np.ndarray], observed: Mapping[Key, Value],
         after: Mapping[Key, np.ndarray], epoch: int = 0, batch: int = 0,
@@ -302,7 +319,7 @@ class Recorder:
         """Records one step. Tensors must have been declared; all other keys are ignored.
 
         Args:
-            before: the state before the step; only read during this call.
+            before: the state before the step. Must not change afterwards; from the second step on only what `changed` found.
             observed: what the step consumed and produced. Must not change afterwards.
             after: the state after the step. Must not change afterwards.
             epoch, batch: where in the fit the step stands, from 0.
@@ -314,7 +331,7 @@ class Recorder:
         rows = []  # type: List[Tuple[str, np.ndarray, np.ndarray]]
         external = []  # type: List[Tuple[int, int, int, Digest]]
         if run.steps == 0:
-            rows.append(self._row("state", before, values, copy=True))
+            rows.append(self._row("state", before, values))
         else:
             self._notice_external(before, values, external)
         rows.append(self._row("observed", observed, values))
@@ -330,7 +347,7 @@ class Recorder:
 
     def _row(
         self, table: str, given: Mapping[Key, Value],
-        values: List[Tuple[str, np.ndarray, Optional[np.ndarray]]], *, copy: bool = False,
+        values: List[Tuple[str, np.ndarray, Optional[np.ndarray]]],
     ) -> Tuple[str, np.ndarray, np.ndarray]:
         assert self._run is not None
         count = self._run.counts[table]
@@ -345,8 +362,7 @@ class Recorder:
             version, new = column.version_of(digest)
             if new:
                 assert column.path is not None
-                kept = np.array(value) if copy else value
-                values.append((column.path, _storable(kept), sparse_rows))
+                values.append((column.path, _storable(value), sparse_rows))
             column.last = digest
             versions[column.number] = version
             digests[column.number] = digest
@@ -368,7 +384,7 @@ class Recorder:
             version, new = column.version_of(digest)
             if new:
                 assert column.path is not None
-                values.append((column.path, _storable(np.array(value)), None))
+                values.append((column.path, _storable(value), None))
             column.last = digest
             external.append((self._run.steps, column.number, version, digest))
 

@@ -104,6 +104,7 @@ class Session:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._schema = None  # type: Optional[Tuple[Any, ...]]
+        self._state_keys = set()  # type: set
         self._model = None  # type: Any
         self._layers = {}  # type: Dict[str, Tuple[str, int]]
         self._shapes = {}  # type: Dict[str, Tuple[int, ...]]
@@ -160,6 +161,12 @@ class Session:
             self._missing.add((kind, message))
             self._recorder.event(kind, message, say=True)
 
+    def before(self, model: Any, state: Mapping[Key, np.ndarray]) -> Dict[Key, np.ndarray]:
+        """Keeps of the state before a step what is not recorded yet; ``state`` may be overwritten afterwards."""
+        if model is not self._model or set(state) != self._state_keys:
+            return {key: np.array(value) for key, value in state.items()}
+        return self._recorder.changed(state)
+
     def step(
         self, model: Any, layers: Sequence[NamedLayer], state: Sequence[StateTensor],
         describe: Callable[[], StackDescription], *, before: Mapping[Key, np.ndarray],
@@ -169,12 +176,14 @@ class Session:
         """Records one step; see `Recorder.record_step`.
 
         Args:
+            before: what `before` returned ahead of the step.
             aliases: applied gradients that are the raw ones.
         """
         schema = (id(model),) + tuple((t.spec.role, t.spec.name, t.spec.shape) for t in state)
         if schema != self._schema:
             self._begin_run(model, layers, state, describe, observed)
             self._schema = schema
+            self._state_keys = {tensor.key for tensor in state}
         elif self._fit_pending:
             self._recorder.resume()
         if self._fit_pending:

@@ -178,7 +178,7 @@ class Keras3Hook:
         with self._tensorflow.init_scope():
             for tensor in self._state:
                 if id(tensor.variable) not in known and id(tensor.variable) not in self._created:
-                    value = _read(tensor.variable)
+                    value = np.array(_view(tensor.variable))
                     if value.shape == tensor.spec.shape:  # else it has no value yet
                         self._created[id(tensor.variable)] = value
 
@@ -195,7 +195,7 @@ class Keras3Hook:
             logs = function(iterator)
             return {k: v for k, v in logs.items() if k != TAPS} if isinstance(logs, dict) else logs
         guard = self._session.guard
-        before = guard(self._read)
+        before = guard(self._before)
         rate = guard(self._learning_rate)
         logs = function(iterator)
         if isinstance(logs, dict) and TAPS in logs:
@@ -224,7 +224,7 @@ class Keras3Hook:
             observed["learning_rate", "optimizer/learning_rate"] = rate
         self._session.step(
             self._model, self._layers, self._state, self._describe, before=before,
-            observed=observed, after=self._read(), aliases=aliases,
+            observed=observed, after=self._after(), aliases=aliases,
         )
         self._created = {}
 
@@ -236,8 +236,11 @@ class Keras3Hook:
         optimizer = self._model.optimizer
         self._state = weights + _slots(optimizer, weights)
 
-    def _read(self) -> Dict[Key, np.ndarray]:
-        return {t.key: _read(t.variable) for t in self._state}
+    def _before(self) -> Dict[Key, np.ndarray]:
+        return self._session.before(self._model, {t.key: _view(t.variable) for t in self._state})
+
+    def _after(self) -> Dict[Key, np.ndarray]:
+        return {t.key: np.array(_view(t.variable)) for t in self._state}
 
     def _learning_rate(self) -> Optional[np.ndarray]:
         return np.array(self._keras.ops.convert_to_numpy(self._model.optimizer.learning_rate))
@@ -321,8 +324,9 @@ def _auto_named(layer: Any, stem: str, number: Optional[int]) -> bool:
     return (number or 0) < int(counts.get(stem, 0))
 
 
-def _read(variable: Any) -> np.ndarray:
-    return np.array(getattr(variable, "value", variable).numpy())
+def _view(variable: Any) -> np.ndarray:
+    """A variable's value in memory that may be the variable's own."""
+    return np.asarray(getattr(variable, "value", variable).numpy())
 
 
 def _dtype(variable: Any) -> str:

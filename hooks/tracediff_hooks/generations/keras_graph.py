@@ -220,7 +220,7 @@ class KerasGraphHook:
         guard = self._session.guard
         self._fetched = {}
         batch = guard(self._batch, inputs)
-        before = guard(self._read)
+        before = guard(self._before)
         rate = guard(self._learning_rate)
         outputs = function(inputs)
         guard(self._record, batch, before, rate, outputs)
@@ -238,7 +238,7 @@ class KerasGraphHook:
             observed["learning_rate", "optimizer/learning_rate"] = rate
         self._session.step(
             self._model, self._layers, self._state, self._describe, before=before,
-            observed=observed, after=self._read(), aliases=self._aliases,
+            observed=observed, after=self._after(), aliases=self._aliases,
         )
 
     def _gradients(self) -> Dict[Key, Value]:
@@ -302,10 +302,16 @@ class KerasGraphHook:
                 return [known.index(id(tensor)) for tensor in tensors]
         return range(len(tensors))
 
-    def _read(self) -> Dict[Key, np.ndarray]:
-        backend = self._backend
-        values = backend.batch_get_value([t.variable for t in self._state])
-        return {t.key: np.array(value) for t, value in zip(self._state, values)}
+    def _before(self) -> Dict[Key, np.ndarray]:
+        return self._session.before(self._model, self._views())
+
+    def _after(self) -> Dict[Key, np.ndarray]:
+        return {key: np.array(value) for key, value in self._views().items()}
+
+    def _views(self) -> Dict[Key, np.ndarray]:
+        """The state in memory that may be the variables' own."""
+        values = self._backend.batch_get_value([t.variable for t in self._state])
+        return {t.key: np.asarray(value) for t, value in zip(self._state, values)}
 
     def _learning_rate(self) -> Optional[np.ndarray]:
         optimizer = self._model.optimizer

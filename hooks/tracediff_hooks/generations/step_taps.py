@@ -167,7 +167,8 @@ class StepTaps:
             if parts[0] == "loss":
                 found["loss", "loss"] = _array(tensor)
             elif parts[0] == "batch":
-                found[parts[1], parts[2]] = _array(tensor)
+                # A batch may stand in memory that the user's pipeline fills again.
+                found[parts[1], parts[2]] = np.array(_array(tensor))
             elif int(parts[1]) in weight_names:
                 key = (parts[0], weight_names[int(parts[1])])
                 if parts[2] == "dense":
@@ -182,5 +183,5 @@ class StepTaps:
 
 
 def _array(tensor: Any) -> np.ndarray:
-    """A copy on the host that nothing else will write to."""
-    return np.array(tensor.numpy() if hasattr(tensor, "numpy") else tensor)
+    """What came out of the step, on the host; computed for this alone, so nothing else will write to it."""
+    return np.asarray(tensor.numpy() if hasattr(tensor, "numpy") else tensor)

@@ -166,7 +166,7 @@ class TfFunctionHook:
             logs = function(iterator)
             return {k: v for k, v in logs.items() if k != TAPS} if isinstance(logs, dict) else logs
         guard = self._session.guard
-        before = guard(self._read)
+        before = guard(self._before)
         rate = guard(self._learning_rate)
         logs = function(iterator)
         if isinstance(logs, dict) and TAPS in logs:
@@ -195,7 +195,7 @@ class TfFunctionHook:
             observed["learning_rate", "optimizer/learning_rate"] = rate
         self._session.step(
             self._model, self._layers, self._state, self._describe, before=before,
-            observed=observed, after=self._read(), aliases=aliases,
+            observed=observed, after=self._after(), aliases=aliases,
         )
         self._created = {}
 
@@ -222,7 +222,12 @@ class TfFunctionHook:
         counts = [names.get(("", stem), 0) for names in list(uids.values())]
         return (number or 0) < max(counts or [0])
 
-    def _read(self) -> Dict[Key, np.ndarray]:
+    def _before(self) -> Dict[Key, np.ndarray]:
+        # What `numpy` gives may be the variable's own memory.
+        state = {t.key: np.asarray(t.variable.numpy()) for t in self._state}
+        return self._session.before(self._model, state)
+
+    def _after(self) -> Dict[Key, np.ndarray]:
         return {t.key: np.array(t.variable.numpy()) for t in self._state}
 
     def _learning_rate(self) -> Optional[np.ndarray]:
