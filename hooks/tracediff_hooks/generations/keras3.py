@@ -86,23 +86,21 @@ class Keras3Hook:
         model = self._model
         steps = model.steps_per_execution
         set_plainly(model, "train_function", None)
-        # Inside the framework's own loop over steps only the last of a group could be seen.
-        set_plainly(model, "steps_per_execution", 1)
-        try:
+        # Inside the framework's own loop over steps only the last of a group could be seen. Keras reads the number
+        # while it builds the function, later versions also while it traces it, which is at the first call.
+        with replaced(model, "steps_per_execution", 1):
             type(model).make_train_function(model, force=True)
-        finally:
-            set_plainly(model, "steps_per_execution", steps)
         function = model.train_function
 
         def train_function(iterator: Any) -> Any:
             logs = None
-            for _ in range(steps):
-                try:
-                    logs = self._call(function, iterator)
-                except (StopIteration, self._tensorflow.errors.OutOfRangeError):
-                    if logs is None:
-                        raise
-                    break
+            try:
+                with replaced(model, "steps_per_execution", 1):
+                    for _ in range(steps):
+                        logs = self._call(function, iterator)
+            except (StopIteration, self._tensorflow.errors.OutOfRangeError):
+                if logs is None:
+                    raise
             return logs
 
         set_plainly(model, "train_function", train_function)

@@ -79,7 +79,8 @@ class TfFunctionHook:
 
         def train_function(iterator: Any) -> Any:
             logs = None
-            for _ in range(steps):
+            # The framework lowers the number for a last group that is not full.
+            for _ in range(int(model._steps_per_execution.numpy())):
                 logs = self._call(function, iterator)
             return logs
 
