@@ -541,6 +541,7 @@ class _WriterState:
     def _on_flush(self, attributes: Optional[Dict[str, Any]]) -> None:
         if self._run is not None:
             self._flush()
+            self._run.trim()
             if attributes is not None and attributes != self._attributes:
                 self._attributes = attributes
                 self._run.write_attributes(attributes)
@@ -548,6 +549,7 @@ class _WriterState:
     def _on_end(self, attributes: Dict[str, Any]) -> None:
         if self._run is not None:
             self._flush()
+            self._run.trim()
             self._run.write_attributes(attributes)
             self._run = None
 

@@ -13,7 +13,7 @@ import numpy as np
 import zarr
 
 FORMAT = 1
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 4 << 20
 """Values of one tensor are gathered until they fill a chunk of about this size: zarr's work is per
 chunk, so chunks should be large; a chunk that is not full still takes its whole size on disk, so not
 too large."""
@@ -106,19 +106,22 @@ def _create_array(
 class GrowingArray:
     """An array that grows along its first axis and is written in whole chunks where possible.
 
-    Rows given to `append` wait until a chunk is full or `flush` is called.
+    Rows given to `append` wait until a chunk is full or `flush` is called. The array on disk is made longer well
+    ahead of what is written, because every change of its length rewrites its metadata file; `trim` ends that.
     """
 
     def __init__(
         self, group: Any, name: str, row_shape: Tuple[int, ...], dtype: Any,
-        *, rows_per_chunk: int, fill: Any = 0, codec: Optional[Any] = None,
+        *, rows_per_chunk: int, expected: int = 1, fill: Any = 0, codec: Optional[Any] = None,
         inner_chunks: Optional[Tuple[int, ...]] = None,
     ) -> None:
         chunks = (rows_per_chunk,) + (inner_chunks or row_shape)
         chunks = tuple(max(1, extent) for extent in chunks)
         self._array = _create_array(
-            group, name, (0,) + row_shape, chunks, dtype, fill, codec
+            group, name, (expected,) + row_shape, chunks, dtype, fill, codec
         )
+        self._row_shape = row_shape
+        self._length = expected
         self._rows_per_chunk = rows_per_chunk
         self._pending = []  # type: List[np.ndarray]
         self._pending_rows = 0
@@ -136,19 +139,28 @@ class GrowingArray:
             return
         rows = self._pending[0] if len(self._pending) == 1 else np.concatenate(self._pending)
         end = self._written + len(rows)
-        if end > self._array.shape[0]:
-            # Whole chunks at once: a resize rewrites the array's metadata file.
-            self._array.resize((end,) + tuple(self._array.shape[1:]))
+        if end > self._length:
+            self._resize(max(end, 2 * self._length))
         self._array[self._written : end] = rows
         self._written = end
         self._pending = []
         self._pending_rows = 0
 
+    def trim(self) -> None:
+        """Flushes and makes the array as long as what was written."""
+        self.flush()
+        if self._length != self._written:
+            self._resize(self._written)
+
     def widen(self, columns: int) -> None:
         """Makes room for more columns; existing rows hold the fill value there."""
         self.flush()
-        shape = tuple(self._array.shape)
-        self._array.resize((shape[0], columns) + shape[2:])
+        self._row_shape = (columns,) + self._row_shape[1:]
+        self._resize(self._length)
+
+    def _resize(self, length: int) -> None:
+        self._length = length
+        self._array.resize((length,) + self._row_shape)
 
 
 class _FixedValues:
@@ -163,7 +175,8 @@ class _FixedValues:
             inner = (first,) + shape[1:]
         rows = int(min(1024, expected, max(1, CHUNK_BYTES // nbytes)))
         self._values = GrowingArray(
-            group, path, shape, dtype, rows_per_chunk=rows, codec=codec, inner_chunks=inner
+            group, path, shape, dtype, rows_per_chunk=rows, expected=expected, codec=codec,
+            inner_chunks=inner,
         )
 
     def append(self, value: np.ndarray, rows: Optional[np.ndarray]) -> None:
@@ -172,25 +185,32 @@ class _FixedValues:
     def flush(self) -> None:
         self._values.flush()
 
+    def trim(self) -> None:
+        self._values.trim()
+
 
 class _RaggedValues:
     def __init__(
-        self, group: Any, path: str, dtype: Any, codec: Optional[Any], sparse: bool
+        self, group: Any, path: str, dtype: Any, codec: Optional[Any], sparse: bool, expected: int
     ) -> None:
-        values = group.create_group(path)
-        extent = CHUNK_BYTES // np.dtype(dtype).itemsize
-        gzip = numcodecs.GZip(1)
-        self._data = GrowingArray(values, "data", (), dtype, rows_per_chunk=extent, codec=codec)
-        self._shape = GrowingArray(
-            values, "shape", (RAGGED_DIMENSIONS,), np.int64, rows_per_chunk=1024, codec=gzip
-        )
+        self._group = group.create_group(path)
+        self._dtype = np.dtype(dtype)
+        self._codec = codec
+        self._sparse = sparse
+        self._expected = expected
+        self._data = None  # type: Optional[GrowingArray]
         self._rows = None  # type: Optional[GrowingArray]
-        if sparse:
-            self._rows = GrowingArray(
-                values, "rows", (), np.int64, rows_per_chunk=CHUNK_BYTES // 8, codec=gzip
-            )
+        self._shape = GrowingArray(
+            self._group, "shape", (RAGGED_DIMENSIONS,), np.int64,
+            rows_per_chunk=min(1024, expected), expected=expected, codec=numcodecs.GZip(1),
+        )
 
     def append(self, value: np.ndarray, rows: Optional[np.ndarray]) -> None:
+        if self._data is None:
+            # The first value tells how much will come.
+            self._data = self._flat("data", self._dtype, value.size, self._codec)
+            if self._sparse:
+                self._rows = self._flat("rows", np.dtype(np.int64), len(value), numcodecs.GZip(1))
         shape = np.full((1, RAGGED_DIMENSIONS), -1, np.int64)
         shape[0, : value.ndim] = value.shape
         self._data.append(value.reshape(-1))
@@ -198,11 +218,22 @@ class _RaggedValues:
         if self._rows is not None and rows is not None:
             self._rows.append(rows)
 
+    def _flat(self, name: str, dtype: Any, size: int, codec: Optional[Any]) -> GrowingArray:
+        extent = max(1, min(CHUNK_BYTES // dtype.itemsize, size * self._expected))
+        return GrowingArray(
+            self._group, name, (), dtype, rows_per_chunk=extent, expected=extent, codec=codec
+        )
+
+    def _arrays(self) -> List[GrowingArray]:
+        return [array for array in (self._data, self._rows, self._shape) if array is not None]
+
     def flush(self) -> None:
-        self._data.flush()
-        self._shape.flush()
-        if self._rows is not None:
-            self._rows.flush()
+        for array in self._arrays():
+            array.flush()
+
+    def trim(self) -> None:
+        for array in self._arrays():
+            array.trim()
 
 
 class _Table:
@@ -231,6 +262,10 @@ class _Table:
     def flush(self) -> None:
         self._version.flush()
         self._digest.flush()
+
+    def trim(self) -> None:
+        self._version.trim()
+        self._digest.trim()
 
 
 class RunGroup:
@@ -274,7 +309,7 @@ class RunGroup:
             )
         else:
             self._values[path] = _RaggedValues(
-                self._group, path, dtype, self._codec, sparse=layout == "sparse"
+                self._group, path, dtype, self._codec, layout == "sparse", expected
             )
 
     def append_value(self, path: str, value: np.ndarray, rows: Optional[np.ndarray]) -> None:
@@ -298,14 +333,22 @@ class RunGroup:
             self._steps[name].append(np.array([number], np.int32))
         self._steps["seconds"].append(np.array([seconds], np.float64))
 
+    def _parts(self) -> List[Any]:
+        parts = list(self._values.values())
+        for family in (self._tables, self._external, self._steps):
+            parts.extend(family.values())
+        return parts
+
     def flush(self, steps: int) -> None:
         """Brings everything to disk, the number of complete steps last."""
-        for values in self._values.values():
-            values.flush()
-        for part in (self._tables, self._external, self._steps):
-            for array in part.values():
-                array.flush()
+        for part in self._parts():
+            part.flush()
         self._progress[0] = steps
+
+    def trim(self) -> None:
+        """Makes every array as long as what was written: nothing more is to come for now."""
+        for part in self._parts():
+            part.trim()
 
 
 def values_path(role: str, name: str) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from tracediff_hooks.generations.logs_metrics import metrics
 from tracediff_hooks.generations.private_copy import private_copy
 from tracediff_hooks.generations.step_taps import (
-    TAPS, StepTaps, optimizers_of, replaced, set_plainly, take_off,
+    TAPS, StepTaps, optimizers_of, replaced, set_plainly, take_off, view,
 )
 from tracediff_hooks.names import named_layers, slot_name
 from tracediff_hooks.recorder import Key
@@ -176,7 +176,7 @@ class Keras3Hook:
         with self._tensorflow.init_scope():
             for tensor in self._state:
                 if id(tensor.variable) not in known and id(tensor.variable) not in self._created:
-                    value = np.array(_view(tensor.variable))
+                    value = np.array(_native(tensor.variable).numpy())
                     if value.shape == tensor.spec.shape:  # else it has no value yet
                         self._created[id(tensor.variable)] = value
 
@@ -235,10 +235,11 @@ class Keras3Hook:
         self._state = weights + _slots(optimizer, weights)
 
     def _before(self) -> Dict[Key, np.ndarray]:
-        return self._session.before(self._model, {t.key: _view(t.variable) for t in self._state})
+        state = {t.key: view(_native(t.variable)) for t in self._state}
+        return self._session.before(self._model, state)
 
     def _after(self) -> Dict[Key, np.ndarray]:
-        return {t.key: np.array(_view(t.variable)) for t in self._state}
+        return {t.key: np.asarray(_native(t.variable).numpy()) for t in self._state}
 
     def _learning_rate(self) -> Optional[np.ndarray]:
         return np.array(self._keras.ops.convert_to_numpy(self._model.optimizer.learning_rate))
@@ -322,9 +323,8 @@ def _auto_named(layer: Any, stem: str, number: Optional[int]) -> bool:
     return (number or 0) < int(counts.get(stem, 0))
 
 
-def _view(variable: Any) -> np.ndarray:
-    """A variable's value in memory that may be the variable's own."""
-    return np.asarray(getattr(variable, "value", variable).numpy())
+def _native(variable: Any) -> Any:
+    return getattr(variable, "value", variable)
 
 
 def _dtype(variable: Any) -> str:

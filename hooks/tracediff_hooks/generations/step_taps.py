@@ -182,6 +182,12 @@ class StepTaps:
         return found, sorted(aliases)
 
 
+def view(variable: Any) -> np.ndarray:
+    """The value of an eager variable in memory that may be its own: `numpy()` would copy it."""
+    tensor = variable.read_value()
+    return np.asarray(tensor._numpy() if hasattr(tensor, "_numpy") else tensor.numpy())
+
+
 def _array(tensor: Any) -> np.ndarray:
     """What came out of the step, on the host; computed for this alone, so nothing else will write to it."""
     return np.asarray(tensor.numpy() if hasattr(tensor, "numpy") else tensor)

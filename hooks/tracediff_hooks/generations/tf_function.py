@@ -12,7 +12,7 @@ import numpy as np
 
 from tracediff_hooks.generations.logs_metrics import metrics
 from tracediff_hooks.generations.step_taps import (
-    TAPS, StepTaps, optimizers_of, replaced, set_plainly, take_off,
+    TAPS, StepTaps, optimizers_of, replaced, set_plainly, take_off, view,
 )
 from tracediff_hooks.names import named_layers, slot_name
 from tracediff_hooks.recorder import Key
@@ -224,12 +224,10 @@ class TfFunctionHook:
         return (number or 0) < max(counts or [0])
 
     def _before(self) -> Dict[Key, np.ndarray]:
-        # What `numpy` gives may be the variable's own memory.
-        state = {t.key: np.asarray(t.variable.numpy()) for t in self._state}
-        return self._session.before(self._model, state)
+        return self._session.before(self._model, {t.key: view(t.variable) for t in self._state})
 
     def _after(self) -> Dict[Key, np.ndarray]:
-        return {t.key: np.array(t.variable.numpy()) for t in self._state}
+        return {t.key: np.asarray(t.variable.numpy()) for t in self._state}
 
     def _learning_rate(self) -> Optional[np.ndarray]:
         optimizer = self._model.optimizer
