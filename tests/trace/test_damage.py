@@ -125,7 +125,7 @@ def any_damage(path, expected):
     return any(isinstance(value, DamagedTrace) for value in found.values())
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_a_flipped_byte_is_found_or_harmless(sound, data):
     # given: one byte of one chunk altered
@@ -267,7 +267,7 @@ def test_broken_attributes_are_one_clear_error(tmp_path, group, content):
     assert "\n" not in str(caught.value)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_altered_metadata_never_raises_anything_foreign(sound, data):
     """JSON has no checksum: a flip may change a name, but it may not crash the reader."""
@@ -309,7 +309,8 @@ def test_a_killed_run_is_read_up_to_its_progress(tmp_path):
     for name in ("fit", "seconds"):
         change_rows(path / "run-0/steps" / name, 5000)
     change_rows(path / "run-0/state/digest", 9000)
-    change_rows(path / "run-0/external/step", 5000)
+    for name in ("step", "column", "version", "digest"):
+        change_rows(path / "run-0/external" / name, 5000)
     # when
     (run,) = open_trace(path).runs
     # then
@@ -319,6 +320,35 @@ def test_a_killed_run_is_read_up_to_its_progress(tmp_path):
         assert run.read(tensor, 4, "after") is not None
     assert run.epoch.tolist() == [0, 0, 0, 1, 1]
     assert run.external_changes() == ()
+
+
+def test_changes_from_outside_in_a_killed_run_count_up_to_its_progress(tmp_path):
+    # given: changes before steps 1, 3 and 5 of 7, in arrays longer than what was written
+    weight = ("weight", "w")
+    steps = [Step(before={weight: np.ones(1) * n} if n % 2 else {}) for n in range(7)]
+    path = make_trace(
+        tmp_path / "a.zarr", RunPlan(steps, {weight: np.zeros(1)}, status="recording")
+    )
+    (path / "run-0/progress/0").write_bytes(np.int64(5).tobytes())
+    for name in ("step", "column", "version", "digest"):
+        change_rows(path / "run-0/external" / name, 9000)
+    # when
+    (run,) = open_trace(path).runs
+    # then
+    assert [change.step for change in run.external_changes()] == [1, 3]
+    assert [run.read(run.tensor(*weight), n).item() for n in range(5)] == [0, 1, 1, 3, 3]
+
+
+def test_lost_changes_from_outside_are_noticed_in_a_killed_run(tmp_path):
+    weight = ("weight", "w")
+    plan = RunPlan(
+        [Step(), Step(before={weight: np.ones(1)})], {weight: np.zeros(1)}, status="recording"
+    )
+    path = make_trace(tmp_path / "a.zarr", plan)
+    (path / "run-0/external/step/0").unlink()
+    (run,) = open_trace(path).runs
+    with pytest.raises(DamagedTrace, match="lacks the step of change 0"):
+        run.external_changes()
 
 
 def change_rows(array, rows):

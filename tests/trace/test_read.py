@@ -405,3 +405,12 @@ def test_reprs_say_what_is_there(tmp_path, monkeypatch):
     assert repr(tensors[0]) == "Tensor(weight 'dense/kernel', float32 (3, 2))"
     varying = trace.runs[0].tensor("input", "input/0")
     assert repr(varying) == "Tensor(input 'input/0', float32 varying shape)"
+
+
+@pytest.mark.parametrize("spec", [{"ragged": True, "shape": None}, {"sparse": True}, {}])
+def test_a_tensor_that_was_never_observed_takes_no_room_worth_telling(tmp_path, spec):
+    plan = RunPlan([Step({LOSS: np.float32(1)})], specs={INPUT: {"shape": (2, 3), **spec}})
+    run = only_run(make_trace(tmp_path / "a.zarr", plan))
+    tensor = run.tensor(*INPUT)
+    assert not run.observed(tensor).any()
+    assert run.bytes_on_disk(tensor) < 2000

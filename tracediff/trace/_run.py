@@ -217,9 +217,9 @@ class Run:
         parts = {"fixed": ("",), "ragged": ("/data", "/shape")}.get(
             tensor.layout, ("/data", "/shape", "/rows")
         )
-        if not self._files.has(key):
-            return 0
-        return sum(self._files.array(key + part).bytes_on_disk() for part in parts)
+        # Where nothing was observed, nothing may have been made.
+        there = [key + part for part in parts if self._files.has(key + part)]
+        return sum(self._files.array(array).bytes_on_disk() for array in there)
 
     def _mine(self, tensor: Tensor) -> Tensor:
         return self.tensor(tensor.role, tensor.name)
@@ -342,7 +342,7 @@ class Run:
             self._files,
             f"{self._group}/external",
             steps=self.steps,
-            killed=self.status == "recording",
+            ended=self.status in {"complete", "interrupted"},
         )
 
     def _open_table(self, name: str, *, rows: int) -> Table:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tracediff.errors import DamagedTrace
 from tracediff.trace._cache import BlockCache
 from tracediff.trace._store import StoredArray, TraceFiles, damaged
 
@@ -103,44 +102,39 @@ class External:
         return None
 
 
-def read_external(files: TraceFiles, key: str, *, steps: int, killed: bool) -> External:
+def read_external(files: TraceFiles, key: str, *, steps: int, ended: bool) -> External:
     """Return the changes before each of the first ``steps`` steps.
 
     Args:
         files: The trace.
         key: Path of the group in the trace.
         steps: How many steps count.
-        killed: Whether the run may have been killed, so that its last chunks may be incomplete.
+        ended: Whether the recorder ended the run itself. Otherwise the arrays may be longer than
+            what was written, and what was written last may lie beyond the steps that count.
 
     Raises:
         DamagedTrace: The arrays are missing, damaged, or do not fit together.
     """
-    # A change is found before a step other than the first and has a digest: no chunk is all zeros.
+    # A change is found before a step other than the first and has a digest: neither is zero.
     arrays = {
-        name: files.array(f"{key}/{name}", complete=name in {"step", "digest"})
+        name: files.array(f"{key}/{name}", complete=ended and name in {"step", "digest"})
         for name in ("step", "column", "version", "digest")
     }
-    # A killed run may have grown one of them more than the others, beyond the steps that count.
     rows = min(array.shape[0] for array in arrays.values())
-    step = _growing(arrays["step"], rows, killed=killed)
-    count = int(np.searchsorted(step, steps))
-    found = {name: arrays[name].read(0, count) for name in ("column", "version", "digest")}
-    step = step[:count]
-    if count and (step.min() < 0 or np.any(np.diff(step) < 0) or found["column"].min() < 0):
-        raise damaged(f"{files.path}/{key} holds steps or columns that make no sense")
-    if found["digest"].shape != (count, 2):
-        raise damaged(f"{files.path}/{key}/digest has the shape {arrays['digest'].shape}")
-    return External(step, found["column"], found["version"], found["digest"])
-
-
-def _growing(array: StoredArray, rows: int, *, killed: bool) -> NDArray[Any]:
-    parts = []
-    for start in range(0, rows, array.chunk_rows):
-        stop = min(start + array.chunk_rows, rows)
-        try:
-            parts.append(array.read(start, stop))
-        except DamagedTrace:
-            if killed and stop == rows:
-                break  # Being written when the run was killed: beyond the steps that count.
-            raise
-    return np.concatenate(parts) if parts else np.zeros(0, array.dtype)
+    step, digest = arrays["step"].read(0, rows), arrays["digest"].read(0, rows)
+    where = f"{files.path}/{key}"
+    if step.shape != (rows,) or digest.shape != (rows, 2):
+        raise damaged(f"{where} holds arrays of shape {step.shape} and {digest.shape}")
+    written = int(np.argmin(np.append(step > 0, False)))
+    # At each flush the recorder writes steps before digests.
+    if written < rows and (ended or step[written:].any() or digest[written:].any()):
+        raise damaged(f"{where}/step lacks the step of change {written}")
+    if np.any(np.diff(step[:written]) < 0):
+        raise damaged(f"{where}/step holds steps in disorder")
+    count = int(np.searchsorted(step[:written], steps))
+    return External(
+        step=step[:count],
+        column=arrays["column"].read(0, count),
+        version=arrays["version"].read(0, count),
+        digest=digest[:count],
+    )
