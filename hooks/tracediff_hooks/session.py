@@ -106,11 +106,14 @@ class Session:
         self._schema = None  # type: Optional[Tuple[Any, ...]]
         self._state_keys = set()  # type: set
         self._model = None  # type: Any
+        self._optimizer = None  # type: Any
         self._layers = {}  # type: Dict[str, Tuple[str, int]]
         self._shapes = {}  # type: Dict[str, Tuple[int, ...]]
         self._fit_pending = False
         self._broken = False
-        self._missing = set()  # type: set
+        self._said = set()  # type: set
+        self._noted = set()  # type: set
+        self._early = []  # type: List[Tuple[str, str]]
         self.fit_params = {}  # type: Mapping[str, Any]
         self.epoch = 0
         self.batch = 0
@@ -145,6 +148,7 @@ class Session:
     def begin_fit(self) -> None:
         """A fit begins: the steps that follow belong to it."""
         self._fit_pending = True
+        self._early = []
         self.epoch = self.batch = 0
 
     def begin_epoch(self, epoch: int) -> None:
@@ -156,14 +160,21 @@ class Session:
         self._recorder.pause(status)
 
     def event(self, kind: str, message: str) -> None:
-        """Notes something in the trace, once, and says it on stderr."""
-        if (kind, message) not in self._missing:
-            self._missing.add((kind, message))
-            self._recorder.event(kind, message, say=True)
+        """Notes something in the run, once, and says it on stderr, once for all runs."""
+        if (kind, message) not in self._said:
+            self._said.add((kind, message))
+            print("tracediff: {}".format(message), file=sys.stderr)
+        if self._fit_pending:
+            # Which run this fit belongs to is known with its first step.
+            self._early.append((kind, message))
+        elif (kind, message) not in self._noted:
+            self._noted.add((kind, message))
+            self._recorder.event(kind, message)
 
     def before(self, model: Any, state: Mapping[Key, np.ndarray]) -> Dict[Key, np.ndarray]:
         """Keeps of the state before a step what is not recorded yet; ``state`` may be overwritten afterwards."""
-        if model is not self._model or set(state) != self._state_keys:
+        if self._fit_pending or model is not self._model or set(state) != self._state_keys:
+            # Another run may begin with this step, which needs all of it.
             return {key: np.array(value) for key, value in state.items()}
         return self._recorder.changed(state)
 
@@ -179,7 +190,9 @@ class Session:
             before: what `before` returned ahead of the step.
             aliases: applied gradients that are the raw ones.
         """
-        schema = (id(model),) + tuple((t.spec.role, t.spec.name, t.spec.shape) for t in state)
+        schema = (id(model), id(model.optimizer)) + tuple(
+            (t.spec.role, t.spec.name, t.spec.shape, t.spec.trainable) for t in state
+        )
         if schema != self._schema:
             self._begin_run(model, layers, state, describe, observed)
             self._schema = schema
@@ -189,6 +202,8 @@ class Session:
         if self._fit_pending:
             self._recorder.begin_fit({k: v for k, v in self.fit_params.items() if k != "metrics"})
             self._fit_pending = False
+            for kind, message in self._early:
+                self.event(kind, message)
         for key in observed:
             if not self._recorder.declared(*key):
                 self._recorder.declare(self._observed_spec(key, observed[key]))
@@ -204,7 +219,10 @@ class Session:
         self, model: Any, layers: Sequence[NamedLayer], state: Sequence[StateTensor],
         describe: Callable[[], StackDescription], observed: Mapping[Key, Value],
     ) -> None:
+        # Kept, so that no other object gets their identity.
         self._model = model
+        self._optimizer = model.optimizer
+        self._noted = set()
         self._layers = {
             t.spec.name: (str(t.spec.layer), t.spec.order)
             for t in state if t.spec.role == "weight"
