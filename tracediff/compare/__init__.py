@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any, TypeAlias
 
 from tracediff.align import Pairing, pair_tensors
+from tracediff.compare._examination import Examination as Examination
 from tracediff.compare._follow import Progress as Progress
 from tracediff.compare._follow import Values, external_steps, follow
 from tracediff.compare._summary import describe, drift_rows, notes, run_summary
@@ -50,6 +51,20 @@ def compare(a: Source, b: Source, *, progress: Progress | None = None) -> Compar
         >>> compare("a.zarr", "b.zarr").verdict  # doctest: +SKIP
         'diverged'
     """
+    return examine(a, b, progress=progress).comparison
+
+
+def examine(a: Source, b: Source, *, progress: Progress | None = None) -> Examination:
+    """Compare two runs, and keep what the comparison rests on: every tensor at every step.
+
+    Args:
+        a: As for `compare`.
+        b: The other run.
+        progress: As for `compare`; what it raises ends the comparison.
+
+    Raises:
+        TracediffError: As for `compare`.
+    """
     run_a, run_b = open_run(a), open_run(b)
     steps = min(run_a.steps, run_b.steps)
     if not steps:
@@ -78,7 +93,7 @@ def compare(a: Source, b: Source, *, progress: Progress | None = None) -> Compar
     onset = find_onset(judged)
     verdict = _verdict(pairing, tracks, onset)
     case = Case(run_a, run_b, pairing, onset, steps, verdict)
-    return Comparison(
+    comparison = Comparison(
         a=run_summary(run_a),
         b=run_summary(run_b),
         verdict=verdict,
@@ -91,6 +106,7 @@ def compare(a: Source, b: Source, *, progress: Progress | None = None) -> Compar
         steps=Steps(run_a.steps, run_b.steps, steps),
         notes=notes(run_a, run_b, pairing, tracks, steps),
     )
+    return Examination(comparison, case)
 
 
 def open_run(source: Source) -> Run:
