@@ -19,6 +19,9 @@ from tracediff.names import class_name, model_layers, renamed, split_slot, withi
 from tracediff.trace import Run, Tensor
 
 
+_DATA_ROLES = ("input", "label", "sample_weight")
+
+
 @dataclass(frozen=True, slots=True)
 class Pairing:
     """Which tensors of two runs belong together, and which have no partner."""
@@ -67,7 +70,7 @@ def pair_tensors(a: Run, b: Run) -> Pairing:
         used.add(tensor.key)
         if _both_aliases(tensor, partner):
             continue
-        if not _shapes_fit(tensor.shape, partner.shape):
+        if not _shapes_fit(tensor.shape, partner.shape, batches=tensor.role in _DATA_ROLES):
             unpaired.extend(_misfits(tensor, partner, a, b))
             continue
         pairs.append(_pair(tensor, partner, match))
@@ -200,8 +203,15 @@ def _both_aliases(a: Tensor, b: Tensor) -> bool:
     return a.same_as is not None and a.same_as == b.same_as
 
 
-def _shapes_fit(a: tuple[int, ...] | None, b: tuple[int, ...] | None) -> bool:
-    return a is None or b is None or squeezed_shape(a) == squeezed_shape(b)
+def _shapes_fit(
+    a: tuple[int, ...] | None, b: tuple[int, ...] | None, *, batches: bool = False
+) -> bool:
+    if a is None or b is None:
+        return True
+    if batches and a and b:
+        # Batches of another size are a finding about the data, not tensors that do not belong.
+        a, b = a[1:], b[1:]
+    return squeezed_shape(a) == squeezed_shape(b)
 
 
 def _misfits(a: Tensor, b: Tensor, run_a: Run, run_b: Run) -> Iterable[Unpaired]:

@@ -94,6 +94,8 @@ TOLERANCES: dict[str, Tolerance] = {
 
 UPDATE_TOLERANCE = 2e-5
 """Relative difference of two updates of one weight: beta rounded to float32 makes 6.5e-6."""
+SYSTEMATIC_UPDATE = 1e-5
+"""Share of the length of all updates so far by which a weight may be off: as above, summed up."""
 UPDATE_ROUNDING = 4.0
 """Epsilons of the weight's norm by which rounding the weight itself may change an update."""
 UPDATE_TOLERANCE_BLIND = 1e-3
@@ -104,8 +106,12 @@ GRADIENT_FLOOR = 2.0 * EPS32
 """Share of the global gradient norm by which cancellation may change any one gradient."""
 CONDITION = {"activation": 2.0, "loss": 2.0, "gradient": 5.0, "metric": 5.0}
 """How many times the drift of the weights that went in may come out of what is computed."""
-GROWTH_STEPS = 20
+GROWTH_STEPS = 10
 """Steps for which a drift must have been non-zero to be taken for rounding that grows."""
+KINK_WINDOW = 10
+"""Steps looked at to tell a passing difference from a lasting one."""
+KINK_STEPS = 3
+"""A difference at no more steps of the window than this has passed."""
 GROWTH_FACTOR = 10.0
 """A rise in one step by more than this is a jump, which growth of rounding does not make."""
 

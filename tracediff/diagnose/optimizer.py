@@ -120,7 +120,9 @@ def hyperparameters(case: Case) -> Iterable[Finding]:
 def unlike_updates(case: Case) -> Iterable[Finding]:
     """Report updates that part from equal gradients, slots and settings."""
     place = _update(case)
-    if place is None or any(_config_differs(case)):
+    if place is None or case.first is None or place.key != case.first.key:
+        return  # What parted before may have come through to here.
+    if any(_config_differs(case)):
         return
     step, name = place.step, place.track.pair.name
     factor = _factor(case, place)

@@ -54,10 +54,10 @@ def rounding(case: Case) -> Iterable[Finding]:
         return
     judged = [one for key, one in case.onset.judged.items() if key in case.onset.chaotic]
     start = min(int(one.track.after["differs"].argmax()) for one in judged)
-    cross = min(int((one.after | one.before).argmax()) for one in judged)
+    cross = min(case.onset.chaotic.values())
     yield Finding(
         code="rounding",
-        summary=f"Rounding grew smoothly from step {start} and passed the tolerance at step "
+        summary=f"Rounding grew from step {start} and passed the tolerance at step "
         f"{cross}: training amplifies any difference, and there is no cause to look for.",
         confidence=0.9,
         stage="update",

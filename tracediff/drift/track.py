@@ -131,6 +131,7 @@ class _Follower:
             and one.dtype == other.dtype
             and "sparse" not in (one.layout, other.layout)
         )
+        self.scalar = all(side is not None and side.shape == () for side in (one, other))
         self.same_dtype = one is not None and other is not None and one.dtype == other.dtype
 
     def series(self, moment: Moment) -> Series:
@@ -148,12 +149,16 @@ class _Follower:
             unequal = present & (digests_a != digests_b).any(axis=1)
         else:
             unequal = present
+        if self.scalar:
+            # Their sizes are wanted where they agree, too, and cost next to nothing.
+            unequal = present
         readable = self.a.kept(moment, self.steps) & self.b.kept(moment, self.steps)
         for step in np.flatnonzero(unequal):
             key_a = b"" if digests_a is None else digests_a[step].tobytes()
             key_b = b"" if digests_b is None else digests_b[step].tobytes()
             if not readable[step]:
-                result[step] = _unknown()
+                if key_a != key_b or not self.same_dtype:
+                    result[step] = _unknown()
                 continue
             result[step] = self._cell(int(step), moment, key_a, key_b)
         return result
@@ -162,7 +167,7 @@ class _Follower:
         found = self._measured.pop(key_a + key_b, None)
         if found is None:
             a, b = self.values(step, moment, key_a, key_b)
-            found = self._measure(a, b)
+            found = self._measure(a, b, other_bits=key_a != key_b)
         self._measured[key_a + key_b] = found
         if len(self._measured) > _REMEMBERED:
             self._measured.pop(next(iter(self._measured)))
@@ -180,7 +185,9 @@ class _Follower:
         assert a is not None and b is not None  # noqa: PT018 - as the pair was built
         return a, b
 
-    def _measure(self, a: NDArray[np.generic], b: NDArray[np.generic]) -> NDArray[np.void]:
+    def _measure(
+        self, a: NDArray[np.generic], b: NDArray[np.generic], *, other_bits: bool
+    ) -> NDArray[np.void]:
         if squeezed_shape(a.shape) != squeezed_shape(b.shape):
             cell = _unknown()
             cell["reshaped"] = True
@@ -188,7 +195,7 @@ class _Follower:
         drift = measure(a, b)
         # Equal values in another encoding are no difference; other bits in the same one are, be
         # it only the sign of a zero.
-        return _record(drift, differs=drift.different > 0 or self.same_encoding)
+        return _record(drift, differs=drift.different > 0 or (other_bits and self.same_encoding))
 
 
 def track_pair(

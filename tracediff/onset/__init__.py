@@ -6,7 +6,7 @@ Both are kept, never one for the other. Nothing is said here about why.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from tracediff.drift import Series
 from tracediff.model import Moment
 from tracediff.names import split_slot
-from tracediff.onset.growing import grown, run_wide
+from tracediff.onset.growing import grown, passing, run_wide
 from tracediff.onset.judge import Judged as Judged
 from tracediff.onset.judge import judge as judge
 from tracediff.onset.noise import Key
@@ -24,6 +24,9 @@ from tracediff.onset.probes import first_true, stage_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+SLOT_MEMORY = 50
+"""Steps for which a slot remembers one gradient: 0.9^50 is half a percent."""
+_KINKED = ("activation", "loss", "gradient", "applied_gradient", "metric")
 _ENTERS_FORWARD = ("data", "state")
 
 
@@ -32,12 +35,13 @@ class Onset:
     """Where two runs part.
 
     Attributes:
-        judged: Every track with what is significant about it, by role and canonical name.
+        judged: Every track with what is significant about it and not explained as rounding that
+            grew, by role and canonical name.
         first_bit: The first place at which bits differ, or None.
         first: The first place that differs beyond rounding, or None.
         firsts: For each tensor that diverges, the first place at which it does.
         origins: Of those, the tensors in which a divergence begins.
-        chaotic: Tensors that cross their tolerance by smooth growth of rounding only.
+        chaotic: Tensors that cross their tolerance by growth of rounding only, and at which step.
     """
 
     judged: Mapping[Key, Judged]
@@ -45,7 +49,7 @@ class Onset:
     first: Place | None
     firsts: Mapping[Key, Place]
     origins: frozenset[Key]
-    chaotic: frozenset[Key]
+    chaotic: Mapping[Key, int]
 
     def significant(self, key: Key, place: Place) -> bool:
         """Say whether a tensor differs significantly where ``place`` is, by step and moment."""
@@ -63,52 +67,157 @@ def find_onset(judged: Mapping[Key, Judged]) -> Onset:
         judged: Every track, judged.
     """
     count = len(next(iter(judged.values())).after) if judged else 0
-    envelope = run_wide(judged, count)
-    bits: list[Place] = []
-    firsts: dict[Key, Place] = {}
-    chaotic: set[Key] = set()
-    causal: dict[Key, dict[Moment, NDArray[np.bool_]]] = {}
+    causal = _causal(judged, run_wide(judged, count), count)
+    first = min(_firsts(causal).values(), key=lambda place: place.key, default=None)
+    # What grew before the first divergence was rounding; what differs after it is its consequence.
+    until = count if first is None else first.step + 1
+    known = {key: _spliced(causal[key], one, until) for key, one in judged.items()}
+    firsts = _firsts(known)
+    return Onset(
+        judged=known,
+        first_bit=min(_first_bits(judged), key=lambda place: place.key, default=None),
+        first=first,
+        firsts=firsts,
+        origins=frozenset(
+            key
+            for key, place in firsts.items()
+            # What rounding had grown into already cannot begin to differ afterwards.
+            if (place.step < until or not _grew(judged[key], causal[key], until))
+            and _begins(known, key, place)
+        ),
+        chaotic=_chaotic(judged, firsts),
+    )
+
+
+def _causal(
+    judged: Mapping[Key, Judged], envelope: NDArray[np.float64], count: int
+) -> dict[Key, Judged]:
+    """Return what is judged, less what growth of rounding explains."""
+    kinks = _kinks(judged, envelope, count)
+    result = dict(judged)
     for key, one in judged.items():
-        causal[key] = {}
         for moment, cells, flags in _moments(one):
-            stage = stage_of(key[0], moment)
-            step = first_true(cells["differs"])
+            rest = _unexplained(key, one, moment, cells, flags, envelope)
+            if key[0] in _KINKED:
+                rest &= ~kinks[key]
+            elif key[0] == "slot":
+                rest &= ~_after_kink(kinks, split_slot(key[1])[0], count)
+            result[key] = _with_flags(result[key], moment, rest)
+    return result
+
+
+def _spliced(causal: Judged, judged: Judged, until: int) -> Judged:
+    """Return the flags of ``causal`` before step ``until``, those of ``judged`` from there on."""
+    return replace(
+        judged,
+        before=np.r_[causal.before[:until], judged.before[until:]],
+        after=np.r_[causal.after[:until], judged.after[until:]],
+    )
+
+
+def _grew(judged: Judged, causal: Judged, until: int) -> bool:
+    """Say whether growth of rounding explained something before step ``until``."""
+    explained = (judged.before & ~causal.before) | (judged.after & ~causal.after)
+    return bool(explained[:until].any())
+
+
+def _firsts(judged: Mapping[Key, Judged]) -> dict[Key, Place]:
+    """Return the first place at which each tensor differs significantly."""
+    result = {}
+    for key, one in judged.items():
+        places = []
+        for moment, _, flags in _moments(one):
+            step = first_true(flags)
             if step is not None:
-                bits.append(Place(step, stage, one.track, moment))
-            smooth = grown(
-                one.track, cells, envelope, before=moment == "before" and one.track.state
-            )
-            smooth &= ~_local(key, one, moment)
-            if (flags & smooth).any():
-                chaotic.add(key)
-            causal[key][moment] = flags & ~smooth
-            step = first_true(flags & ~smooth)
-            if step is not None:
-                _earlier(firsts, key, Place(step, stage, one.track, moment))
+                places.append(Place(step, stage_of(key[0], moment), one.track, moment))
         step = first_true(one.update)
         if step is not None:
-            _earlier(firsts, key, Place(step, "update", one.track, "after", "update"))
-    chaotic -= firsts.keys()
-    return Onset(
-        judged=judged,
-        first_bit=min(bits, key=lambda place: place.key, default=None),
-        first=min(firsts.values(), key=lambda place: place.key, default=None),
-        firsts=firsts,
-        origins=frozenset(key for key, place in firsts.items() if _begins(judged, key, place)),
-        chaotic=frozenset(chaotic),
-    )
+            places.append(Place(step, "update", one.track, "after", "update"))
+        if places:
+            result[key] = min(places, key=lambda place: place.key)
+    return result
+
+
+def _first_bits(judged: Mapping[Key, Judged]) -> Iterator[Place]:
+    for key, one in judged.items():
+        for moment, cells, _ in _moments(one):
+            step = first_true(cells["differs"])
+            if step is not None:
+                yield Place(step, stage_of(key[0], moment), one.track, moment)
+
+
+def _chaotic(judged: Mapping[Key, Judged], firsts: Mapping[Key, Place]) -> dict[Key, int]:
+    """Return the tensors beyond their tolerance without a divergence, and since which step."""
+    result = {}
+    for key, one in judged.items():
+        step = first_true(one.before | one.after)
+        if step is not None and key not in firsts:
+            result[key] = step
+    return result
+
+
+def _with_flags(one: Judged, moment: Moment, flags: NDArray[np.bool_]) -> Judged:
+    if moment == "before":
+        return replace(one, before=flags)
+    return replace(one, after=flags)
+
+
+def _unexplained(
+    key: Key,
+    one: Judged,
+    moment: Moment,
+    cells: Series,
+    flags: NDArray[np.bool_],
+    envelope: NDArray[np.float64],
+) -> NDArray[np.bool_]:
+    """Return where ``flags`` is true and smooth growth of rounding does not explain it."""
+    smooth = grown(one.track, cells, envelope, before=moment == "before" and one.track.state)
+    return np.asarray(flags & ~(smooth & ~_local(key, one, moment)))
+
+
+def _spoilt(
+    judged: Mapping[Key, Judged], envelope: NDArray[np.float64], count: int
+) -> NDArray[np.bool_]:
+    """Return the steps after which some weight differs by more than growth of rounding explains."""
+    result = np.zeros(count, bool)
+    for key, one in judged.items():
+        if key[0] == "weight":
+            result |= _unexplained(key, one, "after", one.track.after, one.after, envelope)
+            result |= one.update
+    return result
+
+
+def _kinks(
+    judged: Mapping[Key, Judged], envelope: NDArray[np.float64], count: int
+) -> dict[Key, NDArray[np.bool_]]:
+    """Return, for what steps observe, where a significant difference is a kink that passed."""
+    spoilt = _spoilt(judged, envelope, count)
+    return {
+        key: passing(
+            one.track,
+            _unexplained(key, one, "after", one.track.after, one.after, envelope),
+            spoilt,
+        )
+        for key, one in judged.items()
+        if key[0] in _KINKED
+    }
+
+
+def _after_kink(
+    kinks: Mapping[Key, NDArray[np.bool_]], weight: str, count: int
+) -> NDArray[np.bool_]:
+    """Return the steps at which a slot may still remember a kink of its gradient."""
+    result = np.zeros(count, bool)
+    for role in ("gradient", "applied_gradient"):
+        for step in np.flatnonzero(kinks.get((role, weight), result)):
+            result[step : step + SLOT_MEMORY] = True
+    return result
 
 
 def _moments(one: Judged) -> Iterator[tuple[Moment, Series, NDArray[np.bool_]]]:
     if one.track.before is not None:
         yield "before", one.track.before, one.before
     yield "after", one.track.after, one.after
-
-
-def _earlier(firsts: dict[Key, Place], key: Key, place: Place) -> None:
-    known = firsts.get(key)
-    if known is None or place.key < known.key:
-        firsts[key] = place
 
 
 def _local(key: Key, one: Judged, moment: Moment) -> NDArray[np.bool_]:
@@ -130,7 +239,7 @@ def _begins(judged: Mapping[Key, Judged], key: Key, place: Place) -> bool:
     if place.stage == "data" or role == "learning_rate":
         return True
     if place.stage == "state":
-        return step == 0 or not judged[key].after[step - 1]
+        return step == 0 or bool(judged[key].external[step])
     if place.quantity == "update":
         # The probe itself allows for what went into the update.
         return not any(_after(judged, other, step) for other in _slots_and_rate(judged, name))

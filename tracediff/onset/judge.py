@@ -16,6 +16,8 @@ from tracediff.tolerance import (
     CONDITION,
     EPS32,
     GRADIENT_FLOOR,
+    SYSTEMATIC_UPDATE,
+    TOLERANCES,
     UPDATE_ROUNDING,
     UPDATE_TOLERANCE,
     UPDATE_TOLERANCE_BLIND,
@@ -105,6 +107,8 @@ def judge(
         condition = CONDITION.get(kind, 0.0)
         # Weights that drifted by rounding carry that into all that is computed from them.
         allowed = np.maximum(allowed, condition * np.minimum(drift, entering))
+        if TOLERANCES[kind].accumulates:
+            allowed = relaxed(allowed, track.after)
         after = _significant(track.after, allowed, elementwise(kind, eps=unit))
         if kind == "gradient":
             after &= ~_below_floor(track, after, allowed, norms, unit)
@@ -143,6 +147,23 @@ def _weights_drift(tracks: Mapping[Key, Track], noise: Mapping[Key, Flags], coun
     return np.sqrt(np.divide(squares, sizes, out=np.zeros(count), where=sizes > 0.0))
 
 
+def reference(cells: Series) -> Numbers:
+    """Return the largest norm that a tensor has had so far, at the steps where it is known.
+
+    Training makes losses and gradients small as differences of numbers that stay large, and their
+    rounding errors stay with those.
+    """
+    sizes = np.nan_to_num(np.maximum(cells["norm_a"], cells["norm_b"]))
+    return np.asarray(np.maximum.accumulate(sizes) if len(sizes) else sizes)
+
+
+def relaxed(allowed: Numbers, cells: Series) -> Numbers:
+    """Return a tolerance on the largest norm so far as one on the norm of each step."""
+    sizes = np.nan_to_num(np.maximum(cells["norm_a"], cells["norm_b"]))
+    factor = np.divide(reference(cells), sizes, out=np.ones(len(sizes)), where=sizes > 0.0)
+    return np.asarray(allowed * factor)
+
+
 def _significant(cells: Series, allowed: Numbers, per_element: float) -> Flags:
     sizeable = cells["relative_l2"] > allowed
     if np.isfinite(per_element):
@@ -159,11 +180,13 @@ def _judge_state(
     before, after, update = track.before, track.after, track.update
     assert before is not None  # This is what makes a track one of state
     if update is not None:
-        # Elements whose gradient is noise move at full speed under adaptive optimizers.
+        # Elements whose gradient is noise move at full speed under adaptive optimizers; and a
+        # weight that began at zero is nothing but the sum of its updates.
         size = np.maximum(after["norm_a"], after["norm_b"])
-        moved = np.cumsum(update["noise"])
+        moved = np.cumsum(update["noise"] + SYSTEMATIC_UPDATE * update["norm"])
         allowed = allowed + np.divide(moved, size, out=np.zeros(count), where=size > 0.0)
-    earlier = np.r_[0.0, allowed[:-1]] if count else allowed
+    earlier = relaxed(np.r_[0.0, allowed[:-1]], before) if count else allowed
+    allowed = relaxed(allowed, after)
     element = np.inf
     changed = external if external is not None else np.zeros(count, bool)
     significant = _significant(before, earlier, np.inf)
@@ -233,7 +256,7 @@ def _with_updates(
         gradient = judged.get(("applied_gradient", name)) or judged.get(("gradient", name))
         share = UPDATE_TOLERANCE if gradient is not None else UPDATE_TOLERANCE_BLIND
         coarse = max(1.0, one.track.eps / EPS32)
-        room = share * coarse * update["norm"]
+        room = share * coarse * np.maximum.accumulate(update["norm"])
         room = room + UPDATE_ROUNDING * one.track.eps * update["weight_norm"]
         agrees = ~one.before & ~one.noise
         if gradient is not None:
