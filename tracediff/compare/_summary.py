@@ -21,7 +21,7 @@ from tracediff.model import (
     WorstElement,
 )
 from tracediff.names import optimizer_class
-from tracediff.onset import Judged, Onset, Place
+from tracediff.onset import Judged, Onset, Place, first_true, stage_of
 from tracediff.trace import Run
 
 _GRADIENTS = ("gradient", "applied_gradient")
@@ -141,8 +141,6 @@ def _closeness(worst: float, name: str) -> str:
 
 
 def _places(one: Judged, step: int) -> list[Place]:
-    from tracediff.onset.probes import stage_of
-
     role = one.track.pair.role
     result = [Place(step, stage_of(role, "after"), one.track, "after")]
     if one.track.before is not None:
@@ -215,8 +213,6 @@ def _row(onset: Onset, one: Judged) -> DriftRow:
 
 
 def _first_bits(track: Track) -> tuple[int | None, Stage | None]:
-    from tracediff.onset.probes import first_true, stage_of
-
     after = first_true(track.after["differs"])
     if track.before is not None:
         before = first_true(track.before["differs"])

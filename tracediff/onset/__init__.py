@@ -19,7 +19,8 @@ from tracediff.onset.judge import Judged as Judged
 from tracediff.onset.judge import judge as judge
 from tracediff.onset.noise import Key
 from tracediff.onset.probes import Place as Place
-from tracediff.onset.probes import first_true, stage_of
+from tracediff.onset.probes import first_true as first_true
+from tracediff.onset.probes import stage_of as stage_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
