@@ -1,7 +1,10 @@
 """Records every step of a Keras training into a zarr trace, without disturbing it."""
 
 from tracediff_hooks._version import __version__
+from tracediff_hooks.attach import watch_optimizers
 from tracediff_hooks.callback import TraceCallback
 from tracediff_hooks.store import TraceExistsError
+
+watch_optimizers()
 
 __all__ = ["TraceCallback", "TraceExistsError", "__version__"]

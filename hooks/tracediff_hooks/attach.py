@@ -70,9 +70,22 @@ def record_every_fit(callback: TraceCallback) -> None:
 
     Models that are trained one after the other become numbered runs of one trace.
     """
-    actions = {name: watch for name in OPTIMIZER_MODULES}  # type: Dict[str, Any]
-    for name in FIT_MODULES:
-        actions[name] = functools.partial(_wrap_fit, callback=callback)
+    watch_optimizers()
+    wrap = functools.partial(_wrap_fit, callback=callback)
+    _when_loaded({name: wrap for name in FIT_MODULES})
+
+
+def watch_optimizers() -> None:
+    """Watches the optimizers of every framework that is or will be loaded.
+
+    Graph-mode gradients are built once, by a model's first training: whoever watches from the import of this package
+    on has them also for a callback that is made later.
+    """
+    _when_loaded({name: watch for name in OPTIMIZER_MODULES})
+
+
+def _when_loaded(actions: Dict[str, Callable[[ModuleType], None]]) -> None:
+    """Acts on modules: at once on those that are loaded, on the others when they are."""
     for name, action in actions.items():
         if name in sys.modules:
             action(sys.modules[name])
