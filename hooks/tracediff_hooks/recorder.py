@@ -76,20 +76,22 @@ class _Column:
         self.keep = keep
         self.path = values_path(spec.role, spec.name) if keep else None
         self.last = ABSENT  # type: Digest
-        self._versions = {}  # type: Dict[Digest, int]
+        self._versions = {}  # type: Dict[Tuple[Digest, Tuple[int, ...]], int]
         self._next = 0
 
-    def version_of(self, digest: Digest) -> Tuple[int, bool]:
+    def version_of(self, digest: Digest, shape: Tuple[int, ...]) -> Tuple[int, bool]:
         """The version that holds a value, and whether it is a new one."""
         if not self.keep:
             return -1, False
-        known = self._versions.get(digest)
+        # Zeros of shapes (2, 6) and (3, 4) have one digest and are not one value.
+        content = (digest, shape)
+        known = self._versions.get(content)
         if known is not None:
             return known, False
         if len(self._versions) >= KNOWN_VERSIONS:
             self._versions.pop(next(iter(self._versions)))
         version = self._next
-        self._versions[digest] = version
+        self._versions[content] = version
         self._next += 1
         return version, True
 
@@ -106,7 +108,7 @@ def _digest(value: np.ndarray, rows: Optional[np.ndarray]) -> Digest:
 
 def _storable(value: np.ndarray) -> np.ndarray:
     """The value in a dtype that every numpy reads: bfloat16 and the like as integers of their width."""
-    if value.dtype.kind in "biufc":
+    if _plain_numpy(value.dtype):
         return value
     return value.view(np.dtype("u{}".format(value.dtype.itemsize)))
 
@@ -359,7 +361,7 @@ class Recorder:
                 continue
             value, sparse_rows = _parts(item)
             digest = _digest(value, sparse_rows)
-            version, new = column.version_of(digest)
+            version, new = column.version_of(digest, value.shape)
             if new:
                 assert column.path is not None
                 values.append((column.path, _storable(value), sparse_rows))
@@ -381,7 +383,7 @@ class Recorder:
             digest = digest_of(np.asarray(value))
             if digest == column.last:
                 continue
-            version, new = column.version_of(digest)
+            version, new = column.version_of(digest, np.shape(value))
             if new:
                 assert column.path is not None
                 values.append((column.path, _storable(value), None))
@@ -436,12 +438,22 @@ def _at_exit(action: Callable[..., None], *args: Any) -> None:
     register(action, *args)
 
 
+def _plain_numpy(dtype: np.dtype) -> bool:
+    """Whether every numpy knows a dtype, also one without ml_dtypes."""
+    return dtype.kind in "biufc" and dtype.isbuiltin == 1
+
+
+def recordable(value: np.ndarray) -> bool:
+    """Whether an array holds numbers; texts and objects do not fit into a trace."""
+    return value.dtype.kind in "biufc" or (value.dtype.kind == "V" and value.dtype.names is None)
+
+
 def _storage_dtype(name: str) -> str:
     try:
         dtype = np.dtype(name)
     except TypeError:
         return {"bfloat16": "u2"}.get(name, "u1")
-    return name if dtype.kind in "biufc" else "u{}".format(dtype.itemsize)
+    return name if _plain_numpy(dtype) else "u{}".format(dtype.itemsize)
 
 
 class _Writer:

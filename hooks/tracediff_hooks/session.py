@@ -12,7 +12,7 @@ import numpy as np
 
 from tracediff_hooks.environment import surroundings, versions
 from tracediff_hooks.names import NamedLayer, class_name, is_model
-from tracediff_hooks.recorder import Key, Recorder, SparseRows, TensorSpec, Value
+from tracediff_hooks.recorder import Key, Recorder, SparseRows, TensorSpec, Value, recordable
 
 OPTIMIZER_ORDER = 1 << 20
 """Variables of the optimizer as a whole come after those of every layer."""
@@ -85,6 +85,10 @@ def _shape(variable: Any) -> Tuple[int, ...]:
 
 def _framework_name(variable: Any) -> str:
     return str(getattr(variable, "path", None) or variable.name)
+
+
+def _values(value: Value) -> np.ndarray:
+    return value.values if isinstance(value, SparseRows) else np.asarray(value)
 
 
 def _bytes(spec: TensorSpec) -> int:
@@ -243,10 +247,7 @@ class Session:
             "capture": stack.capture,
         }
         size = sum(_bytes(t.spec) for t in state)
-        size += sum(
-            value.values.nbytes if isinstance(value, SparseRows) else np.asarray(value).nbytes
-            for value in observed.values()
-        )
+        size += sum(_values(value).nbytes for value in observed.values())
         self._recorder.begin_run(
             about, [t.spec for t in state], bytes_per_step=size, expected_steps=self._expected()
         )
@@ -261,7 +262,7 @@ class Session:
     def _observed_spec(self, key: Key, value: Value) -> TensorSpec:
         role, name = key
         sparse = isinstance(value, SparseRows)
-        array = value.values if isinstance(value, SparseRows) else np.asarray(value)
+        array = _values(value)
         layer, order = self._layers.get(name, (None, 0))
         ragged = role in ("input", "label", "sample_weight", "activation")
         shape = self._shapes[name] if sparse else tuple(array.shape)
@@ -306,7 +307,11 @@ def _inbound(layer: Any, by_id: Mapping[int, str]) -> Optional[List[str]]:
     for node in nodes:
         parents = getattr(node, "parent_nodes", None)
         if parents is not None:
-            found = [getattr(parent, "operation", None) for parent in parents]
+            # A node of Keras 3 knows its operation, one of tf.keras its layer.
+            found = [
+                getattr(parent, "operation", None) or getattr(parent, "layer", None)
+                for parent in parents
+            ]
         else:
             inbound = getattr(node, "inbound_layers", None)
             found = inbound if isinstance(inbound, (list, tuple)) else [inbound]

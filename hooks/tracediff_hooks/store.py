@@ -202,7 +202,8 @@ class _RaggedValues:
         self._rows = None  # type: Optional[GrowingArray]
         self._shape = GrowingArray(
             self._group, "shape", (RAGGED_DIMENSIONS,), np.int64,
-            rows_per_chunk=min(1024, expected), expected=expected, codec=numcodecs.GZip(1),
+            rows_per_chunk=min(1024, expected), expected=expected, fill=-2,
+            codec=numcodecs.GZip(1),
         )
 
     def append(self, value: np.ndarray, rows: Optional[np.ndarray]) -> None:
@@ -279,22 +280,28 @@ class RunGroup:
         self._steps = {}  # type: Dict[str, GrowingArray]
         self._external = {}  # type: Dict[str, GrowingArray]
         self.write_attributes(attributes)
-        self._progress = _create_array(group, "progress", (1,), (1,), np.int64, 0, None)
+        self._progress = _create_array(
+            group, "progress", (1,), (1,), np.int64, 0, numcodecs.GZip(1)
+        )
         self._progress[0] = 0
         steps = group.create_group("steps")
         for name in ("fit", "epoch", "batch"):
-            self._steps[name] = self._column(steps, name, np.int32)
-        self._steps["seconds"] = self._column(steps, "seconds", np.float64)
+            self._steps[name] = self._column(steps, name, np.int32, -1)
+        self._steps["seconds"] = self._column(steps, "seconds", np.float64, float("nan"))
         external = group.create_group("external")
         for name, dtype in (("step", np.int64), ("column", np.int32), ("version", np.int32)):
-            self._external[name] = self._column(external, name, dtype)
+            self._external[name] = self._column(external, name, dtype, -1)
         self._external["digest"] = GrowingArray(
             external, "digest", (2,), np.uint64, rows_per_chunk=1024, codec=numcodecs.GZip(1)
         )
 
     @staticmethod
-    def _column(group: Any, name: str, dtype: Any) -> GrowingArray:
-        return GrowingArray(group, name, (), dtype, rows_per_chunk=4096, codec=numcodecs.GZip(1))
+    def _column(group: Any, name: str, dtype: Any, fill: Any) -> GrowingArray:
+        # A value that never occurs as fill: zarr leaves out chunks that hold nothing else, and one that was lost
+        # must not look like that.
+        return GrowingArray(
+            group, name, (), dtype, rows_per_chunk=4096, fill=fill, codec=numcodecs.GZip(1)
+        )
 
     def write_attributes(self, attributes: Dict[str, Any]) -> None:
         self._group.attrs.update({"run": attributes})
