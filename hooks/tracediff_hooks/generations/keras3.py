@@ -7,7 +7,7 @@ place where watching can change rounding. It is written into the trace; see docs
 
 import contextlib
 import sys
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -35,6 +35,7 @@ class Keras3Hook:
         self._layers = []  # type: List[Any]
         self._state = []  # type: List[StateTensor]
         self._taps = None  # type: Any
+        self._known = set()  # type: Set[int]
         self._created = {}  # type: Dict[int, np.ndarray]
 
     @property
@@ -108,10 +109,9 @@ class Keras3Hook:
 
     def _tapped(self, train_step: Any) -> Any:
         def tapped_train_step(data: Any) -> Any:
-            known = {id(t.variable) for t in self._state}
             with self._taps.collect(), self._probes():
                 logs = train_step(data)
-            self._session.guard(self._read_created, known)
+            self._session.guard(self._read_created)
             taps = self._session.guard(self._taps.outputs, self._batch(data))
             if not isinstance(logs, dict) or taps is None:
                 return logs
@@ -166,12 +166,15 @@ class Keras3Hook:
 
     def _build(self, optimizer: Any, variables: Sequence[Any]) -> None:
         """Run eagerly, a step creates its slots and updates them at once: create them before."""
-        known = {id(t.variable) for t in self._state}
         optimizer.build(variables)
-        self._read_created(known)
+        self._read_created()
 
-    def _read_created(self, known: Any) -> None:
-        """Keeps the initial values of variables that came to be while the step was traced."""
+    def _read_created(self) -> None:
+        """Keeps the initial values of variables that came to be while the step was traced.
+
+        A function that makes variables is traced twice before it runs: they get their values between the two.
+        """
+        known = self._known
         self._find_state()
         with self._tensorflow.init_scope():
             for tensor in self._state:

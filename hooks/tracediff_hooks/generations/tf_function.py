@@ -201,7 +201,7 @@ class TfFunctionHook:
         self._created = {}
 
     def _find_state(self) -> None:
-        if not self._model.built and not self._model.weights:
+        if not self._model.built:
             return
         self._layers = named_layers(self._model, self._auto_named)
         weights = weight_tensors(self._layers, self._model.trainable_weights, _dtype)
