@@ -24,6 +24,8 @@ KERAS_SLOTS = {
 }
 """keras/optimizers.py, 2.3.1: the order in which `get_updates` lists its slots, all of one kind first."""
 
+RATE = ("learning_rate", "optimizer/learning_rate")
+
 
 class _Fetched(NamedTuple):
     """Where a fetched tensor belongs."""
@@ -97,6 +99,7 @@ class KerasGraphHook:
         self._function = function
         self._plain_class = type(function)
         self._fetch_gradients(function, weights)
+        self._fetch_decayed_rate(function)
         self._fetch_fed_tensors(function)
         hook = self
 
@@ -179,6 +182,12 @@ class KerasGraphHook:
             else:
                 self._fetch_gradient(function, ("applied_gradient", name), applied)
 
+    def _fetch_decayed_rate(self, function: Any) -> None:
+        """With `decay`, Keras 2.3 reads the step counter in a race with counting: only the step knows its rate."""
+        rate = _decayed_rate(self._model.optimizer) if self._standalone else None
+        if rate is not None:
+            self._fetch(function, _Fetched(RATE, "dense"), rate)
+
     def _fetch_gradient(self, function: Any, key: Key, tensor: Any) -> None:
         if hasattr(tensor, "indices"):
             self._fetch(function, _Fetched(key, "values"), tensor.values)
@@ -235,7 +244,7 @@ class KerasGraphHook:
         observed["loss", "loss"] = np.array(values[0])
         observed.update(self._metrics(values[1:]))
         if rate is not None:
-            observed["learning_rate", "optimizer/learning_rate"] = rate
+            observed.setdefault(RATE, rate)
         self._session.step(
             self._model, self._layers, self._state, self._describe, before=before,
             observed=observed, after=self._after(), aliases=self._aliases,
@@ -352,6 +361,19 @@ class KerasGraphHook:
             "disturbs": "nothing known",
         }
         return StackDescription("keras-graph", label, "tensorflow", environment, capture)
+
+
+def _decayed_rate(optimizer: Any) -> Any:
+    """The tensor `lr * (1. / (1. + decay * iterations))` that `get_updates` built last, if there is one."""
+    handle = getattr(getattr(optimizer, "learning_rate", None), "handle", None)
+    if handle is None or not getattr(optimizer, "initial_decay", 0.0):
+        return None
+    reads = [op.outputs[0] for op in handle.consumers() if op.type == "ReadVariableOp"]
+    products = [
+        op for read in reads for op in read.consumers()
+        if op.type == "Mul" and any(value.op.type == "RealDiv" for value in op.inputs)
+    ]
+    return products[-1].outputs[0] if products else None
 
 
 def _slot_key(variable: Any) -> Any:
