@@ -2,12 +2,22 @@
 
 import contextlib
 import os
+import weakref
 from typing import Any, Dict, Iterator, Mapping, Optional, Union
 
 from tracediff_hooks.generations import UnsupportedModel, hook_for
 from tracediff_hooks.generations.gradient_registry import watch_loaded
 from tracediff_hooks.recorder import Recorder
 from tracediff_hooks.session import Session
+
+
+# model -> the hook last attached to it. An exception in `fit` leaves it there, and a second one on top
+# of it would see the first instead of the framework's step. The model itself keeps an attached hook alive.
+_attached = weakref.WeakKeyDictionary()  # type: weakref.WeakKeyDictionary[Any, Any]
+
+
+def _nothing() -> None:
+    return None
 
 
 class TraceCallback:
@@ -73,7 +83,16 @@ class TraceCallback:
         except UnsupportedModel as error:
             self._session.event("unsupported", "nothing is recorded: {}".format(error))
             return
-        self._session.guard(self._hook.attach)
+        self._session.guard(self._take_over)
+
+    def _take_over(self) -> None:
+        """Attaches the hook, after taking off one that another callback has left on the model."""
+        other = _attached.get(self.model, _nothing)()
+        if other is not None:
+            other.detach()
+            other.session.clean_up(other.session.give_way)
+        _attached[self.model] = weakref.ref(self._hook)
+        self._hook.attach()
 
     def on_epoch_begin(self, epoch: int, logs: Optional[Dict[str, Any]] = None) -> None:
         if self._session is not None:
@@ -90,7 +109,9 @@ class TraceCallback:
         """
         hook, self._hook = self._hook, None
         if hook is not None and self._session is not None:
-            self._session.guard(hook.detach)
+            self._session.clean_up(hook.detach)
+            if _attached.get(self.model, _nothing)() is hook:
+                del _attached[self.model]
             self._session.guard(self._session.end_fit, status)
 
     @contextlib.contextmanager

@@ -216,6 +216,7 @@ class Recorder:
         compressor(compression)
         self.path = os.fspath(path)
         check_target(self.path, overwrite=overwrite)
+        self._overwrite = overwrite
         self._level = level
         self._compression = compression
         self._run = None  # type: Optional[_Run]
@@ -252,7 +253,7 @@ class Recorder:
         self._run = _Run(about, level)
         self._expected = max(1, expected_steps or 0) + 1 if expected_steps else UNKNOWN_STEPS
         if self._writer is None:
-            self._writer = _Writer(self.path, self._compression)
+            self._writer = _Writer(self.path, self._compression, self._overwrite)
             _at_exit(self.close, "interrupted")
         self._writer.put(("run", self._run.attributes()), 0)
         if level == "digest" and self._level == "auto":
@@ -459,10 +460,11 @@ def _storage_dtype(name: str) -> str:
 class _Writer:
     """The background thread that owns the store."""
 
-    def __init__(self, path: str, compression: Optional[str]) -> None:
+    def __init__(self, path: str, compression: Optional[str], overwrite: bool) -> None:
         self.failure = None  # type: Optional[str]
         self._path = path
         self._compression = compression
+        self._overwrite = overwrite
         self._queue = queue.Queue()  # type: queue.Queue[Any]
         self._room = threading.Condition()
         self._bytes = 0
@@ -484,7 +486,7 @@ class _Writer:
         self._thread.join()
 
     def _work(self) -> None:
-        state = _WriterState(self._path, self._compression)
+        state = _WriterState(self._path, self._compression, self._overwrite)
         while True:
             item, size = self._queue.get()
             try:
@@ -505,7 +507,8 @@ class _Writer:
 class _WriterState:
     """What the writer thread knows; used by that thread only."""
 
-    def __init__(self, path: str, compression: Optional[str]) -> None:
+    def __init__(self, path: str, compression: Optional[str], overwrite: bool) -> None:
+        self._overwrite = overwrite
         self._path = path
         self._compression = compression
         self._store = None  # type: Optional[TraceStore]
@@ -521,7 +524,9 @@ class _WriterState:
     def _on_run(self, attributes: Dict[str, Any]) -> None:
         if self._store is None:
             writer = "tracediff-hooks {}".format(__version__)
-            self._store = TraceStore(self._path, writer=writer, compression=self._compression)
+            self._store = TraceStore(
+                self._path, writer=writer, compression=self._compression, overwrite=self._overwrite
+            )
         self._attributes = attributes
         self._run = self._store.create_run(attributes)
         self._steps = self._flushed = 0
@@ -573,11 +578,12 @@ class _WriterState:
 
     def give_up(self, failure: str) -> None:
         """Says once that recording has ended, on stderr and, if it can still be written, in the trace."""
+        kept = "before anything was kept"
+        if self._flushed:
+            kept = "after step {}, up to which the trace is readable".format(self._flushed - 1)
         print(
-            "tracediff: recording to {} stopped after step {} ({}); training goes on. The trace is "
-            "readable up to there; check the disk's space and permissions.".format(
-                self._path, self._flushed - 1 if self._flushed else "none", failure
-            ),
+            "tracediff: recording to {} stopped {} ({}); training goes on. Check the disk's space and "
+            "permissions.".format(self._path, kept, failure),
             file=sys.stderr,
         )
         if self._run is None:

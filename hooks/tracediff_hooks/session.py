@@ -129,11 +129,15 @@ class Session:
 
     def guard(self, action: Callable[..., Any], *args: Any) -> Any:
         """Runs part of the recording; an error there ends the recording, never the training."""
-        if self._broken:
-            return None
+        return None if self._broken else self.clean_up(action, *args)
+
+    def clean_up(self, action: Callable[..., Any], *args: Any) -> Any:
+        """As `guard`, for what has to happen also after the recording has ended."""
         try:
             return action(*args)
         except Exception as error:
+            if self._broken:
+                return None
             self._broken = True
             frame = traceback.extract_tb(sys.exc_info()[2])[-1]
             message = "{}: {} ({}:{})".format(
@@ -162,6 +166,16 @@ class Session:
     def end_fit(self, status: str) -> None:
         """Brings everything to disk. Another fit of the same model continues the run."""
         self._recorder.pause(status)
+
+    def give_way(self) -> None:
+        """Ends what another callback, which records the model from now on, finds on it."""
+        if self._fit_pending:
+            self.event(
+                "superseded",
+                "nothing of this fit is recorded to {}: a model is recorded to one trace at a time, and another "
+                "callback came later".format(self._recorder.path),
+            )
+        self._recorder.pause("interrupted")
 
     def event(self, kind: str, message: str) -> None:
         """Notes something in the run, once, and says it on stderr, once for all runs."""

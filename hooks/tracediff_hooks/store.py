@@ -74,9 +74,15 @@ def compressor(name: Optional[str]) -> Optional[Any]:
 class TraceStore:
     """The root group of a trace on disk."""
 
-    def __init__(self, path: str, *, writer: str, compression: Optional[str]) -> None:
-        if os.path.lexists(path):
+    def __init__(
+        self, path: str, *, writer: str, compression: Optional[str], overwrite: bool = False
+    ) -> None:
+        # Again, for training may begin long after the callback was made.
+        check_target(path, overwrite=overwrite)
+        if overwrite and os.path.lexists(path):
             shutil.rmtree(path)
+        if "://" not in path:
+            os.makedirs(path, exist_ok=True)  # where that fails, it says better why than zarr does
         options = {"zarr_format": 2} if _ZARR_3 else {}
         self._root = zarr.open_group(path, mode="w", **options)
         self._root.attrs.update({"tracediff": {"format": FORMAT, "writer": writer}})

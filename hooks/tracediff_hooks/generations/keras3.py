@@ -46,6 +46,10 @@ class Keras3Hook:
     def _tensorflow(self) -> Any:
         return sys.modules["tensorflow"]
 
+    @property
+    def session(self) -> Session:
+        return self._session
+
     def attach(self) -> None:
         backend = self._keras.backend.backend()
         if backend != "tensorflow":
@@ -203,7 +207,7 @@ class Keras3Hook:
             logs = dict(logs)
             taps = logs.pop(TAPS)
             guard(self._record, taps, before, rate, logs)
-        elif before is not None:
+        elif self._session.alive:
             self._session.event(
                 "not-recorded", "a custom train_step returned no logs, so its steps are not recorded"
             )

@@ -49,12 +49,18 @@ class KerasGraphHook:
         self._layers = []  # type: List[Any]
         self._state = []  # type: List[StateTensor]
         self._history = None  # type: Any
+        self._attached = False
         self._standalone = any(
             cls.__module__ == "keras.engine.training" for cls in type(model).__mro__
         )
 
+    @property
+    def session(self) -> Session:
+        return self._session
+
     def attach(self) -> None:
         self._history = getattr(self._model, "history", None)
+        self._attached = True
         if getattr(self._model, "train_function", None) is not None:
             self._instrument()
         # tf.keras builds the function of a generator fit after the callbacks were set, and may build it anew.
@@ -68,6 +74,9 @@ class KerasGraphHook:
         object.__setattr__(self._model, "_make_train_function", make_train_function)
 
     def detach(self) -> None:
+        if not self._attached:
+            return
+        self._attached = False
         self._model.__dict__.pop("_make_train_function", None)
         self._release()
 

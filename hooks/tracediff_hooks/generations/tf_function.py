@@ -39,6 +39,10 @@ class TfFunctionHook:
     def _tensorflow(self) -> Any:
         return sys.modules["tensorflow"]
 
+    @property
+    def session(self) -> Session:
+        return self._session
+
     def attach(self) -> None:
         model = self._model
         self._plain_train_function = model.train_function
@@ -174,7 +178,7 @@ class TfFunctionHook:
             logs = dict(logs)
             taps = logs.pop(TAPS)
             guard(self._record, taps, before, rate, logs)
-        elif before is not None:
+        elif self._session.alive:
             self._session.event(
                 "not-recorded", "a custom train_step returned no logs, so its steps are not recorded"
             )
