@@ -9,7 +9,7 @@ PYTHONS := python3.11 python3.12 python3.13 python3 $(wildcard $(PYENV)/versions
 PIP_INSTALL := $(PY) -m pip install --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help test demo lint style types contracts boundary format wheels bench stacks clean
+.PHONY: help test demo samples lint style types contracts boundary format wheels bench stacks clean
 
 help:  ## What can be made
 	@echo "make TARGET, where TARGET is one of:"
@@ -21,6 +21,9 @@ test: $(VENV)/.test stacks  ## Run every test, after building the training envir
 demo: $(VENV)/.test  ## Record two runs that part, compare them, and name the cause
 	$(PY) tests/stacks/build.py --require keras3
 	$(PY) samples/demo.py
+
+samples: $(VENV)/.test  ## Record the sample traces anew, each on its stack
+	$(PY) samples/record.py
 
 lint: style types contracts boundary  ## Style, types, import contracts, and the Python 3.7 boundary
 
@@ -45,8 +48,8 @@ wheels: $(VENV)/.test  ## Build both wheels into dist/
 	$(PY) -m build --no-isolation --wheel --outdir dist .
 	$(PY) -m build --no-isolation --wheel --outdir dist hooks
 
-bench: $(VENV)/.test  ## Run the measurements in bench/
-	@for script in bench/bench_*.py; do echo "== $$script" && $(PY) "$$script" || exit 1; done
+bench: $(VENV)/.test  ## Run the measurements in benchmarks/
+	@for script in benchmarks/bench_*.py; do echo "== $$script" && $(PY) "$$script" || exit 1; done
 
 stacks: $(VENV)/.test  ## Build the training environments of the tests
 	$(PY) tests/stacks/build.py

@@ -1,0 +1,70 @@
+"""Prints what comparing costs: `compare` on two traces that differ everywhere, over numpy's `norm(a - b)` on the same bytes."""
+
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import zarr
+from tracediff.compare import compare
+from tracediff_hooks.recorder import Recorder, TensorSpec
+
+STEPS = 40
+TENSORS = 8
+SHAPE = (512, 512)
+ROUNDS = 5
+
+
+def record(path, seed):
+    """Writes a run whose weights all differ from those of another seed."""
+    generator = np.random.default_rng(seed)
+    names = [f"layer_{number}/kernel" for number in range(TENSORS)]
+    recorder = Recorder(path, level="full")
+    specs = [
+        TensorSpec(name, "weight", "float32", SHAPE, layer=name.split("/")[0], order=number)
+        for number, name in enumerate(names)
+    ]
+    recorder.begin_run({"model": {"layers": []}}, specs, expected_steps=STEPS)
+    recorder.begin_fit({})
+    state = {("weight", name): generator.random(SHAPE, np.float32) for name in names}
+    for step in range(STEPS):
+        after = {key: value + np.float32(1e-3) for key, value in state.items()}
+        recorder.record_step(before=state, observed={}, after=after, batch=step)
+        state = after
+    recorder.close("complete")
+
+
+def numpy_alone(a, b):
+    """Reads the same values with plain zarr and takes the norm of their differences."""
+    runs = [zarr.open_group(path, mode="r")["run-0"] for path in (a, b)]
+    total = 0
+    for number in range(TENSORS):
+        values = [run[f"values/weight/layer_{number}/kernel"] for run in runs]
+        for step in range(STEPS + 1):
+            one, other = values[0][step], values[1][step]
+            np.linalg.norm(one - other)
+            total += one.nbytes + other.nbytes
+    return total
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        a, b = Path(folder, "a.zarr"), Path(folder, "b.zarr")
+        record(a, 1)
+        record(b, 2)
+        ratios = []
+        for _ in range(ROUNDS):
+            began = time.perf_counter()
+            size = numpy_alone(a, b)
+            between = time.perf_counter()
+            compare(a, b)
+            ended = time.perf_counter()
+            ratios.append((ended - between) / (between - began))
+        print(
+            f"{size >> 20} MiB: compare takes {np.median(ratios):.2f} times as long as zarr and numpy "
+            f"alone ({min(ratios):.2f} to {max(ratios):.2f})"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Prints what recording costs on this stack: time of a fit with the hook over time of a plain one.
+
+Runs on every stack. The conditions take turns in one process, so that a noisy machine disturbs them alike; the first
+fit of each compiles and is not counted.
+"""
+
+import shutil
+import sys
+import tempfile
+import time
+
+import numpy as np
+
+try:
+    import keras
+
+    if not hasattr(keras, "layers"):
+        raise ImportError("a keras without layers")
+except ImportError:
+    from tensorflow import keras
+
+from tracediff_hooks import TraceCallback
+
+ROUNDS = 5
+STEPS = 40
+
+
+def mlp():
+    make = keras.layers
+    layers = [
+        make.Dense(512, activation="relu", input_shape=(784,)),
+        make.Dense(512, activation="relu"),
+        make.Dense(10, activation="softmax"),
+    ]
+    return keras.models.Sequential(layers), (784,), 128
+
+
+def cnn():
+    make = keras.layers
+    layers = [
+        make.Conv2D(32, 3, activation="relu", input_shape=(28, 28, 1)),
+        make.Conv2D(64, 3, activation="relu"),
+        make.MaxPooling2D(),
+        make.Flatten(),
+        make.Dense(48, activation="relu"),
+        make.Dense(10, activation="softmax"),
+    ]
+    return keras.models.Sequential(layers), (28, 28, 1), 64
+
+
+def seconds(model, x, y, batch, level):
+    folder = tempfile.mkdtemp()
+    try:
+        hook = [] if level is None else [TraceCallback(folder + "/a.zarr", level=level)]
+        began = time.perf_counter()
+        model.fit(x, y, batch_size=batch, epochs=1, shuffle=False, verbose=0, callbacks=hook)
+        return time.perf_counter() - began
+    finally:
+        shutil.rmtree(folder)
+
+
+def main():
+    for name, make in (("mlp", mlp), ("cnn", cnn)):
+        model, shape, batch = make()
+        model.compile("adam", "sparse_categorical_crossentropy")
+        generator = np.random.RandomState(0)
+        x = generator.rand(STEPS * batch, *shape).astype("float32")
+        y = generator.randint(0, 10, STEPS * batch)
+        taken = {level: [] for level in (None, "digest", "full")}
+        for turn in range(ROUNDS + 1):
+            for level, times in taken.items():
+                spent = seconds(model, x, y, batch, level)
+                if turn:
+                    times.append(spent)
+        plain = np.median(taken[None])
+        print("{:<4} plain {:6.1f} ms a step".format(name, 1000 * plain / STEPS), end="")
+        for level in ("digest", "full"):
+            ratios = np.array(taken[level]) / np.array(taken[None])
+            print("   {} {:.2f} ({:.2f} to {:.2f})".format(
+                level, np.median(ratios), ratios.min(), ratios.max()), end="")
+        print(flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
