@@ -18,7 +18,6 @@ from tracediff.model import Pair, Side, Unpaired
 from tracediff.names import class_name, model_layers, renamed, split_slot, within_layer
 from tracediff.trace import Run, Tensor
 
-
 _DATA_ROLES = ("input", "label", "sample_weight")
 
 
@@ -57,7 +56,7 @@ def pair_tensors(a: Run, b: Run) -> Pairing:
     names_b = {tensor.key: tensor for tensor in b.tensors}
     by_a_name: dict[tuple[str, str], tuple[Tensor, LayerMatch | None]] = {}
     for tensor in b.tensors:
-        match = renames.get(tensor.layer or "")
+        match = _match_of(tensor, renames)
         name = tensor.name if match is None else _translated(tensor, match)
         by_a_name[tensor.role, name] = tensor, match
     pairs: list[Pair] = []
@@ -70,7 +69,8 @@ def pair_tensors(a: Run, b: Run) -> Pairing:
         used.add(tensor.key)
         if _both_aliases(tensor, partner):
             continue
-        if not _shapes_fit(tensor.shape, partner.shape, batches=tensor.role in _DATA_ROLES):
+        # Data of another shape is a finding about the data, not tensors that do not belong.
+        if tensor.role not in _DATA_ROLES and not _shapes_fit(tensor.shape, partner.shape):
             unpaired.extend(_misfits(tensor, partner, a, b))
             continue
         pairs.append(_pair(tensor, partner, match))
@@ -163,6 +163,13 @@ def _grouped(layers: Mapping[str, _Layer], signature: Any) -> dict[Any, list[str
     return groups
 
 
+def _match_of(tensor: Tensor, matches: Mapping[str, LayerMatch]) -> LayerMatch | None:
+    if tensor.layer is not None:
+        return matches.get(tensor.layer)
+    owners = [layer for layer in matches if tensor.name.startswith(f"{layer}/")]
+    return matches[max(owners, key=len)] if owners else None
+
+
 def _translated(tensor: Tensor, match: LayerMatch) -> str:
     name = tensor.name
     rest = within_layer(name, match.b)
@@ -203,15 +210,8 @@ def _both_aliases(a: Tensor, b: Tensor) -> bool:
     return a.same_as is not None and a.same_as == b.same_as
 
 
-def _shapes_fit(
-    a: tuple[int, ...] | None, b: tuple[int, ...] | None, *, batches: bool = False
-) -> bool:
-    if a is None or b is None:
-        return True
-    if batches and a and b:
-        # Batches of another size are a finding about the data, not tensors that do not belong.
-        a, b = a[1:], b[1:]
-    return squeezed_shape(a) == squeezed_shape(b)
+def _shapes_fit(a: tuple[int, ...] | None, b: tuple[int, ...] | None) -> bool:
+    return a is None or b is None or squeezed_shape(a) == squeezed_shape(b)
 
 
 def _misfits(a: Tensor, b: Tensor, run_a: Run, run_b: Run) -> Iterable[Unpaired]:

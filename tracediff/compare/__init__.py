@@ -74,12 +74,12 @@ def examine(a: Source, b: Source, *, progress: Progress | None = None) -> Examin
             hint="a step is complete when its update has been recorded; let it train longer",
         )
     pairing = pair_tensors(run_a, run_b)
-    if not any(pair.role in ("weight", "input") for pair in pairing.pairs):
+    tracks = follow(run_a, run_b, pairing, steps=steps, progress=progress)
+    if not any(map(_in_common, tracks.values())):
         raise NothingComparable(
             f"{run_a.path} and {run_b.path} have no weight and no input in common",
             hint="are these runs of the same model? tracediff info shows what each one holds",
         )
-    tracks = follow(run_a, run_b, pairing, steps=steps, progress=progress)
     values = Values(run_a, run_b)
     judged = judge(
         tracks,
@@ -124,6 +124,13 @@ def open_run(source: Source) -> Run:
             f"{trace.path} holds no run", hint="recording begins with the first call of fit"
         )
     return trace.runs[0]
+
+
+def _in_common(track: Track) -> bool:
+    """Say whether a pair is ground to compare on: a weight, or an input of one shape."""
+    if track.pair.role == "input":
+        return bool((track.after["present"] & ~track.after["reshaped"]).any())
+    return track.pair.role == "weight"
 
 
 def _verdict(pairing: Pairing, tracks: dict[tuple[str, str], Track], onset: Onset) -> Verdict:

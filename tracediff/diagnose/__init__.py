@@ -41,7 +41,6 @@ RULES: tuple[Rule, ...] = (
     rule,
     hyperparameters,
     adam_counter,
-    unlike_updates,
     metrics,
     precision,
 )
@@ -61,7 +60,7 @@ def diagnose(case: Case) -> tuple[Finding, ...]:
         return tuple(rounding(case))
     found = [finding for one in RULES for finding in one(case)]
     if not any(_explains(case, finding) for finding in found):
-        found.extend(unexplained(case))
+        found.extend(list(unlike_updates(case)) or unexplained(case))
     return tuple(sorted(found, key=lambda finding: _rank(case, finding)))
 
 

@@ -179,7 +179,7 @@ def _fit_at_other_step(case: Case, place: Place) -> str | None:
     if len(steps) < 2:
         return None
     fits = []
-    for step in (place.step, int(steps[len(steps) // 2]) if len(steps) > 2 else int(steps[-1])):
+    for step in map(int, steps[:2]):
         pair = case.read(place.track.pair.key, step)
         if pair is None:
             return None

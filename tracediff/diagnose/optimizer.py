@@ -118,7 +118,7 @@ def hyperparameters(case: Case) -> Iterable[Finding]:
 
 
 def unlike_updates(case: Case) -> Iterable[Finding]:
-    """Report updates that part from equal gradients, slots and settings."""
+    """Report updates that part from equal gradients, slots and settings, for want of better."""
     place = _update(case)
     if place is None or case.first is None or place.key != case.first.key:
         return  # What parted before may have come through to here.
