@@ -277,7 +277,7 @@ def test_what_stands_at_the_path_is_never_overwritten_silently(tmp_path, make):
     path = tmp_path / "a.zarr"
     make(path)
     before = contents(path)
-    # When a callback is made for it, then the error comes at once, with the path and the way out
+    # When a callback is made for it, the error comes at once, with the path and the way out
     with pytest.raises(TraceExistsError) as raised:
         TraceCallback(path)
     assert isinstance(raised.value, FileExistsError)
@@ -315,11 +315,10 @@ def test_a_trace_is_replaced_when_the_user_says_so(tmp_path):
 
 
 def test_an_empty_folder_is_room_for_a_trace(tmp_path):
-    # When a callback is made for it, the error comes at once, with the path and the way out
+    # Given an empty folder, as `mktemp -d` makes them, when a trace is written there, then it is
     path = tmp_path / "a.zarr"
     path.mkdir()
     small_trace(path)
-    # Then it is
     assert tracediff.open_trace(path).runs[0].steps == 1
 
 
