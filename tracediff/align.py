@@ -15,7 +15,14 @@ import numpy as np
 
 from tracediff.drift import squeezed_shape
 from tracediff.model import Pair, Side, Unpaired
-from tracediff.names import class_name, model_layers, renamed, split_slot, within_layer
+from tracediff.names import (
+    class_name,
+    model_layers,
+    optimizer_settings,
+    renamed,
+    split_slot,
+    within_layer,
+)
 from tracediff.trace import Run, Tensor
 
 _DATA_ROLES = ("input", "label", "sample_weight")
@@ -267,10 +274,14 @@ def is_used(run: Run, slot: Tensor) -> bool:
 
     Keras 2.3 keeps momentum slots at momentum 0, and a ``vhat`` of shape (1,) without AMSGrad.
     """
-    weight, _ = split_slot(slot.name)
+    weight, name = split_slot(slot.name)
     partner = run.find("weight", weight)
     if partner is not None and slot.shape == (1,) and partner.shape not in ((1,), ()):
         return False
+    optimizer = run.about.get("optimizer")
+    config = optimizer.get("config") if isinstance(optimizer, Mapping) else None
+    if name == "momentum" and config and "momentum" not in optimizer_settings(config):
+        return False  # Written at every step, and read with the factor 0.
     if run.steps == 0:
         return False
     digests = np.concatenate([run.digests(slot, "before")[:1], run.digests(slot, "after")])

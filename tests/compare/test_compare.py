@@ -67,7 +67,7 @@ def test_renamed_layers_are_compared_as_what_they_are(tmp_path):
     comparison = compare(a, b)
     assert comparison.verdict == "identical"
     assert comparison.unpaired == ()
-    assert any("hidden/kernel in A is fc1/kernel in B" in note for note in comparison.notes)
+    assert any("hidden/kernel in A is that of fc1/kernel in B" in note for note in comparison.notes)
 
 
 def test_an_unused_slot_of_one_run_leaves_runs_identical(tmp_path):

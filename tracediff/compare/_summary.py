@@ -259,7 +259,8 @@ def notes(
     a: Run, b: Run, pairing: Pairing, tracks: Mapping[tuple[str, str], Track], steps: int
 ) -> tuple[str, ...]:
     """Return what a reader of the report should know besides."""
-    result = []
+    result: list[str] = []
+    renamed: set[str | None] = set()
     if a.steps != b.steps:
         longer, more = ("A", a.steps - steps) if a.steps > b.steps else ("B", b.steps - steps)
         count = "1 more step was" if more == 1 else f"{more} more steps were"
@@ -279,8 +280,9 @@ def notes(
         if pair.note and track is not None:
             same = not track.after["differs"].any()
             result.append(f"{pair.role} {pair.name}: {pair.note}{'; equal values' if same else ''}")
-        if pair.a != pair.b and pair.role == "weight":
-            result.append(f"{pair.a} in A is {pair.b} in B ({pair.reason})")
+        if pair.a != pair.b and pair.role == "weight" and pair.layer not in renamed:
+            renamed.add(pair.layer)
+            result.append(f"layer of {pair.a} in A is that of {pair.b} in B ({pair.reason})")
     class_a, class_b = (
         optimizer_class((r.about.get("optimizer") or {}).get("class")) for r in (a, b)
     )

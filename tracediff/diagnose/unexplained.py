@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tracediff.diagnose.case import Case
-from tracediff.model import Finding, Stage
+from tracediff.diagnose.numbers import listed
+from tracediff.model import Finding, Pair, Stage
+from tracediff.onset import unseen
 
 _ADVICE: dict[Stage, str] = {
     "data": 'record both runs with level="full" to see which samples differ, and how',
@@ -26,13 +28,20 @@ def unexplained(case: Case) -> Iterable[Finding]:
     pair = first.track.pair
     cells = first.track.before if first.moment == "before" and first.track.state else None
     cell = (first.track.after if cells is None else cells)[first.step]
-    evidence = [f"everything before it in the step agrees: {_stages_before(first.stage)}"]
+    missing = [one.track.pair.name for one in case.judged("weight") if unseen(one, first.step)]
+    if missing and first.stage not in ("data", "state"):
+        evidence = [
+            f"{listed(missing)} were not recorded before step {first.step}, so they may differ",
+            "build the model before fit (give it an input shape) to have its weights recorded",
+        ]
+    else:
+        evidence = [f"everything before it in the step agrees: {_stages_before(first.stage)}"]
     if not cell["known"]:
         evidence.append("by how much is not known: values were not kept")
     evidence.append(_ADVICE[first.stage])
     yield Finding(
         code="unexplained",
-        summary=f"{pair.role} {pair.name} differs first, at {case.where(first.step)} in the "
+        summary=f"{_named(pair)} differs first, at {case.where(first.step)} in the "
         f"{first.stage} stage, and no known cause explains it.",
         confidence=0.5,
         stage=first.stage,
@@ -40,6 +49,10 @@ def unexplained(case: Case) -> Iterable[Finding]:
         subject=pair.name,
         evidence=tuple(evidence),
     )
+
+
+def _named(pair: Pair) -> str:
+    return pair.name if pair.name == pair.role else f"{pair.role} {pair.name}"
 
 
 def _stages_before(stage: Stage) -> str:

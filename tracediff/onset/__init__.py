@@ -245,7 +245,7 @@ def _begins(judged: Mapping[Key, Judged], key: Key, place: Place) -> bool:
         # The probe itself allows for what went into the update.
         return not any(_after(judged, other, step) for other in _slots_and_rate(judged, name))
     entering = any(
-        one.before[step] if one.track.state else one.after[step]
+        one.before[step] or unseen(one, step) if one.track.state else one.after[step]
         for (kind, _), one in judged.items()
         if stage_of(kind, "before") in _ENTERS_FORWARD
     )
@@ -255,6 +255,17 @@ def _begins(judged: Mapping[Key, Judged], key: Key, place: Place) -> bool:
         one.after[step] for other, one in judged.items() if _runs_before(judged, other, key, place)
     ]
     return not entering and not any(earlier)
+
+
+def unseen(one: Judged, step: int) -> bool:
+    """Say whether a state tensor was not recorded before a step that it went into.
+
+    Keras 3 builds a model without an input shape in its first step: its weights are seen after it.
+    """
+    before = one.track.before
+    return bool(
+        before is not None and not before["present"][step] and one.track.after["present"][step]
+    )
 
 
 def _update_begins(judged: Mapping[Key, Judged], key: Key, step: int, *, entering: bool) -> bool:

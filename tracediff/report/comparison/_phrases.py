@@ -55,7 +55,7 @@ def place(one: Difference) -> str:
 
     Example: ``step 3 (epoch 0, batch 3), gradient: gradient of hidden/kernel``
     """
-    what = f"{_role(one)} {printable(one.tensor)}"
+    what = f"{_role(one)} {printable(one.tensor)}".strip()
     when = f", {one.moment} the update" if one.moment and one.quantity == "value" else ""
     return (
         f"step {one.step} (epoch {one.epoch}, batch {one.batch}), {one.stage} stage: {what}{when}"

@@ -10,6 +10,7 @@ from tracediff.report.comparison import _phrases as phrases
 from tracediff.report.terminal import Style, printable, shorten, table
 
 _LEAST_WIDTH = 80
+_NAME_WIDTH = 24
 _ROWS = 20
 _LINES = 8
 
@@ -39,7 +40,7 @@ class _Report:
         colour = style.red if comparison.verdict == "diverged" else style.green
         yield style.bold(colour(phrases.verdict(comparison)))
         for line in phrases.stacks(comparison):
-            yield style.dim(line)
+            yield from map(style.dim, self._wrapped(line, first="", rest="   "))
         yield from self._first()
         yield from self._causes()
         yield from self._drift()
@@ -97,23 +98,7 @@ class _Report:
         rows = phrases.ranked(self.comparison.drift)
         if rows:
             yield from self._section("Drift (relative L2 by tensor; steps where it first differs)")
-            cells = [phrases.drift_cells(row) for row in rows[:_ROWS]]
-            others = max(
-                sum(
-                    max(len(line[column]) for line in [*cells, list(phrases.DRIFT_HEADER)]) + 2
-                    for column in range(1, len(phrases.DRIFT_HEADER))
-                ),
-                0,
-            )
-            room = max(16, self.width - 2 - others)
-            fitted = [[shorten(line[0], room), *line[1:]] for line in cells]
-            yield from table(
-                fitted,
-                align=phrases.DRIFT_ALIGN,
-                header=phrases.DRIFT_HEADER,
-                indent=2,
-                style=self.style,
-            )
+            yield from self._drift_table([phrases.drift_cells(row) for row in rows[:_ROWS]])
             if len(rows) > _ROWS:
                 yield f"  ... {len(rows) - _ROWS} more, --format json has all"
         equal = phrases.quiet(self.comparison)
@@ -121,6 +106,29 @@ class _Report:
             yield "" if not rows else f"  {equal}"
             if not rows:
                 yield f"{equal[:1].upper()}{equal[1:]}."
+
+    def _drift_table(self, cells: list[list[str]]) -> list[str]:
+        """Return the table; what matters least is left out until names have room."""
+        lines = [list(phrases.DRIFT_HEADER), *cells]
+        kept = list(range(len(phrases.DRIFT_HEADER)))
+        for spare in ("median", "ulp", "last"):
+            if self._room(lines, kept) >= _NAME_WIDTH:
+                break
+            kept.remove(phrases.DRIFT_HEADER.index(spare))
+        room = max(_NAME_WIDTH, self._room(lines, kept))
+        header, *rows = ([line[column] for column in kept] for line in lines)
+        return table(
+            [[shorten(row[0], room), *row[1:]] for row in rows],
+            align="".join(phrases.DRIFT_ALIGN[column] for column in kept),
+            header=header,
+            indent=2,
+            style=self.style,
+        )
+
+    def _room(self, lines: list[list[str]], kept: list[int]) -> int:
+        """Return the columns that are left for the first cell."""
+        widths = (max(len(line[column]) for line in lines) + 2 for column in kept[1:])
+        return self.width - 2 - sum(widths)
 
     def _unpaired(self) -> Iterator[str]:
         found = sorted(self.comparison.unpaired, key=lambda one: not one.matters)
