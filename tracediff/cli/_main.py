@@ -24,6 +24,7 @@ _PIPE_CLOSED = 128 + 13
 VERBS = {
     "compare": "name the first tensor in which two runs part, and why",
     "info": "show what a trace holds",
+    "tui": "look for yourself, step by step, in the terminal",
 }
 """Every verb with its one line of help; each is a module of this package."""
 
@@ -32,6 +33,7 @@ examples:
   tracediff compare a.zarr b.zarr           where do the two runs part, and why?
   tracediff compare a.zarr/run-0 a.zarr/run-1
                                             the same for two runs of one script
+  tracediff tui a.zarr b.zarr               look for yourself
   tracediff info a.zarr                     what was recorded?
   tracediff info a.zarr --format json | jq .runs[0].steps
 

@@ -1,0 +1,220 @@
+"""The application: holds the runs and the place that all screens share, and compares in a worker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import work
+from textual.app import App, SystemCommand
+from textual.message import Message
+from textual.worker import get_current_worker
+
+from tracediff.compare import Examination, examine
+from tracediff.errors import NothingComparable, TracediffError
+from tracediff.trace import Run, open_trace
+from tracediff_tui import commands
+from tracediff_tui.options import Options
+from tracediff_tui.screens.base import View
+from tracediff_tui.screens.findings import FindingsScreen
+from tracediff_tui.screens.overview import OverviewScreen
+from tracediff_tui.screens.run import RunScreen
+from tracediff_tui.screens.settings import SettingsScreen
+from tracediff_tui.screens.step import StepScreen
+from tracediff_tui.screens.tensor import TensorScreen
+from tracediff_tui.screens.values import ValuesScreen
+from tracediff_tui.views.overview import Overview
+from tracediff_tui.views.places import Spot, first_spot, parse_spot
+
+if TYPE_CHECKING:
+    from textual.screen import Screen
+
+_REPORT_EVERY = 0.05
+
+
+class Cancelled(Exception):
+    """Ends a comparison that nobody waits for any more."""
+
+
+class TracediffApp(App[None]):
+    """Shows two runs, or one.
+
+    Attributes:
+        a: The first run.
+        b: The second run, or None.
+        found: What comparing them found, once it is there.
+        overview: The same as a heat map.
+        spot: Where the user is.
+        problem: What went wrong, or None.
+    """
+
+    TITLE = "tracediff"
+    CSS_PATH = "app.tcss"
+    ENABLE_COMMAND_PALETTE = True
+    MODES: ClassVar = {
+        "overview": OverviewScreen,
+        "step": StepScreen,
+        "tensor": TensorScreen,
+        "findings": FindingsScreen,
+        "settings": SettingsScreen,
+        "run": RunScreen,
+        "values": ValuesScreen,
+    }
+    BINDINGS: ClassVar = []
+
+    class Progress(Message):
+        """So many tensors of so many are done."""
+
+        def __init__(self, done: int, total: int) -> None:
+            super().__init__()
+            self.done, self.total = done, total
+
+    class Compared(Message):
+        """The comparison is there."""
+
+        def __init__(self, found: Examination, overview: Overview) -> None:
+            super().__init__()
+            self.found, self.overview = found, overview
+
+    class Failed(Message):
+        """There will be no comparison."""
+
+        def __init__(self, problem: TracediffError) -> None:
+            super().__init__()
+            self.problem = problem
+
+    def __init__(self, a: Run, b: Run | None = None, options: Options | None = None) -> None:
+        super().__init__()
+        self.options = options or Options()
+        self.animation_level = "none"
+        self.a, self.b = a, b
+        self.found: Examination | None = None
+        self.overview: Overview | None = None
+        self.spot: Spot | None = None
+        self.finding = 0
+        self.problem: TracediffError | None = None
+        self.done: tuple[int, int] | None = None
+        self.history: list[str] = []
+        if self.options.theme:
+            self.theme = self.options.theme
+
+    @property
+    def home(self) -> str:
+        """The screen that everything begins at."""
+        return "overview" if self.b is not None else "run"
+
+    @property
+    def steps(self) -> int:
+        """How many steps there are to look at."""
+        return self.found.case.steps if self.found is not None else self.a.steps
+
+    async def on_mount(self) -> None:
+        """Show the first screen at once, and start to compare."""
+        await self.switch_mode(self.home)
+        if self.b is not None:
+            self.compare()
+
+    @work(thread=True, exclusive=True, group="compare")
+    def compare(self) -> None:
+        """Compare both runs, and report how far it is."""
+        worker, reported = get_current_worker(), 0.0
+        assert self.b is not None  # a single run is not compared
+
+        def progress(done: int, total: int) -> None:
+            nonlocal reported
+            if worker.is_cancelled:
+                raise Cancelled
+            now = time.monotonic()
+            if now - reported > _REPORT_EVERY or done == total:
+                reported = now
+                self.post_message(self.Progress(done, total))
+
+        try:
+            found = examine(self.a, self.b, progress=progress)
+            overview = Overview(found)
+        except Cancelled:
+            return
+        except TracediffError as problem:
+            self.post_message(self.Failed(problem))
+            return
+        if not worker.is_cancelled:
+            self.post_message(self.Compared(found, overview))
+
+    def on_tracediff_app_progress(self, message: Progress) -> None:
+        """Say how far the comparison is."""
+        self.done = (message.done, message.total)
+        if isinstance(self.screen, View):
+            self.screen.show_status()
+
+    def on_tracediff_app_compared(self, message: Compared) -> None:
+        """Show what was found."""
+        again, self.done = self.found is not None, None
+        self.found, self.overview = message.found, message.overview
+        if not again:
+            self.spot = first_spot(self.found)
+            if self.options.at:
+                self._begin_at(self.options.at)
+        self.show_again()
+        if self.options.at and not again and self.spot is not None and ":" in self.options.at:
+            self.go("tensor")
+
+    def on_tracediff_app_failed(self, message: Failed) -> None:
+        """Leave if there is nothing to look at; else say what went wrong, and stay."""
+        self.problem, self.done = message.problem, None
+        if isinstance(message.problem, NothingComparable):
+            self.exit()
+        self.show_again()
+
+    def _begin_at(self, text: str) -> None:
+        assert self.found is not None and self.b is not None  # noqa: PT018 - it was just compared
+        try:
+            self.spot = parse_spot(
+                text,
+                keys=tuple(self.found.case.onset.judged),
+                run=self.a,
+                steps=self.steps,
+                at=self.spot,
+            )
+        except TracediffError as problem:
+            self.notify(f"--at: {problem.message}", severity="warning", markup=False)
+
+    def show_again(self) -> None:
+        """Let the screen in front show what there is now."""
+        for screen in self.screen_stack:
+            if isinstance(screen, View):
+                screen.show()
+
+    def go(self, name: str) -> None:
+        """Show another screen, and remember this one for the way back."""
+        if name == self.current_mode:
+            return
+        self.history.append(self.current_mode)
+        del self.history[:-50]
+        self.switch_mode(name)
+
+    def go_back(self) -> None:
+        """Show the screen before; the first one stays."""
+        if self.history:
+            self.switch_mode(self.history.pop())
+        elif self.current_mode != self.home:
+            self.switch_mode(self.home)
+
+    def reload(self) -> None:
+        """Open the traces again, and compare again."""
+        try:
+            opened = [open_trace(run.path).runs for run in (self.a, self.b) if run is not None]
+        except TracediffError as problem:
+            self.notify(problem.message, severity="error", markup=False)
+            return
+        self.a = opened[0][0]
+        if self.b is not None:
+            self.b = opened[1][0]
+            self.problem = None
+            self.compare()
+        self.show_again()
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Offer every key of the screen as a command, and Textual's own."""
+        yield from commands.commands_of(screen)
+        yield from super().get_system_commands(screen)

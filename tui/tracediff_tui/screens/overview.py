@@ -1,0 +1,389 @@
+"""Screen 1: the whole run, tensors by steps, with the first divergence and its cause above."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from rich.text import Text
+from textual.widgets import Static
+
+from tracediff.report.comparison import phrases
+from tracediff.report.terminal import printable
+from tracediff_tui import palette
+from tracediff_tui.columns import Columns, columns, ticks
+from tracediff_tui.keys import bindings_of
+from tracediff_tui.screens.base import View
+from tracediff_tui.sheet import Sheet
+from tracediff_tui.views.overview import KINDS, Line
+from tracediff_tui.views.places import Spot, onsets
+from tracediff_tui.widgets.heatmap import Heatmap, Picture
+from tracediff_tui.widgets.lines import Bar, KeyBar
+
+if TYPE_CHECKING:
+    from textual.widget import Widget
+
+_MANY = 60
+"""With more rows than this, layers begin folded but for the one where the runs part."""
+
+
+class OverviewScreen(View):
+    """The heat map of a comparison."""
+
+    NAME: ClassVar = "overview"
+    BINDINGS: ClassVar = bindings_of("overview")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.metric = 0
+        self.kind = 0
+        self.hide_equal = False
+        self.even = False
+        self.folded: frozenset[str] | None = None
+        self.range: tuple[int, int] | None = None
+        self.lines: tuple[Line, ...] = ()
+        self.columns: Columns | None = None
+        self._shown: Spot | None = None
+
+    def body(self) -> Iterator[Widget]:
+        """Yield the answer, its cause, the heat map and its legend."""
+        yield Bar(id="answer")
+        yield Bar(id="cause")
+        yield Heatmap(id="map", labels=30)
+        yield Static("", id="legend", markup=False)
+
+    @property
+    def map(self) -> Heatmap:
+        """The heat map."""
+        return self.query_one(Heatmap)
+
+    def present(self) -> None:
+        """Show the comparison; before it is there, the rows that it will have."""
+        self._answer()
+        self._legend()
+        self.query_one(KeyBar).relabel(
+            metric=f"Metric: {palette.METRICS[self.metric].id}",
+            kinds=f"Kinds: {KINDS[self.kind][0]}",
+            differing="Show equal" if self.hide_equal else "Hide equal",
+            next="Next onset",
+        )
+        app = self.tracediff
+        overview = app.overview
+        if overview is None:
+            # The shape of the screen at once; the levels follow.
+            names = tuple(f"  {printable(name)}" for name in self._layers())
+            blank = np.full((len(names), 0), palette.ABSENT, np.uint8)
+            self.map.load(Picture(names, blank, axis="comparing ..."))
+            return
+        if self.folded is None:
+            first = app.spot or (onsets(overview.found) or (None,))[0]
+            home = {overview.entries[overview.number[first.key]].group} if first else set()
+            many = len(overview.entries) > _MANY
+            self.folded = frozenset(set(overview.groups()) - home) if many else frozenset()
+        keep = self.keep()
+        self.lines = overview.lines(
+            folded=self.folded if keep is None else frozenset(),
+            kind=self.kind,
+            keep=keep,
+            differing=self.hide_equal,
+        )
+        self._draw()
+
+    def _layers(self) -> list[str]:
+        layers = dict.fromkeys(t.layer for t in self.tracediff.a.tensors if t.layer)
+        return list(layers)
+
+    def _draw(self) -> None:
+        overview = self.tracediff.overview
+        assert overview is not None  # called when it is there
+        labels = tuple(self._label(line) for line in self.lines)
+        start, stop = self.range or (0, overview.steps)
+        room = self.map.room_across(labels)
+        # Before step 0 stands in a column of its own: state may part before anything ran.
+        found = columns(start, stop, room - 1 if start == 0 else room, even=self.even)
+        lead = 1 if start == 0 else 0
+        self.columns = found
+        grid = overview.grid(palette.METRICS[self.metric])
+        worst = palette.worst_in(grid[:, 1 : stop + 1], found.starts)
+        levels = np.zeros((len(self.lines), lead + len(found)), np.uint8)
+        for row, line in enumerate(self.lines):
+            members = list(line.members)
+            levels[row, lead:] = _merge(worst[members])
+            if lead:
+                levels[row, 0] = _merge(grid[members, :1])[0]
+        if lead and found.width > 1:
+            found = Columns(found.starts, found.stop, (room) // (len(found) + 1) or 1)
+            found = Columns(found.starts, found.stop, min(6, found.width))
+            self.columns = found
+        axis = " " * (lead * found.width) + ticks(found)
+        marks = self._marks(lead)
+        picture = Picture(
+            labels,
+            levels,
+            axis=axis,
+            title=self._title(found, start, stop),
+            width=found.width,
+            marks=marks,
+            strong=frozenset(i for i, line in enumerate(self.lines) if line.entry is None),
+        )
+        spot = self.tracediff.spot
+        row = column = None
+        if spot is not None and spot != self._shown:
+            row, column = self._row_of(spot), self._column_of(spot)
+            self._shown = spot
+        empty = "nothing passes: Esc ends the filter, t shows all kinds, = shows equal rows"
+        self.map.load(picture, row=row, column=column, empty=empty)
+
+    def _title(self, found: Columns, start: int, stop: int) -> str:
+        if start or stop != self.tracediff.steps:
+            return f"steps {start}-{stop - 1}"
+        if len(found) == stop - start:
+            return "step"
+        return "step (even)" if self.even else "step (log)"
+
+    def _label(self, line: Line) -> str:
+        overview = self.tracediff.overview
+        assert overview is not None  # there are lines only then
+        text = overview.label(line)
+        plain = self.tracediff.options.plain
+        if line.entry is None:
+            sign = ("+" if plain else "▸") if line.folded else ("-" if plain else "▾")
+            return f"{sign} {text}"
+        return f"  {text}"
+
+    def _marks(self, lead: int) -> dict[tuple[int, int], str]:
+        overview, found = self.tracediff.overview, self.columns
+        assert overview is not None and found is not None  # noqa: PT018 - as in _draw
+        sign = palette.PLAIN_ORIGIN if self.tracediff.options.plain else palette.ORIGIN
+        marks = {}
+        rows = {line.entry: row for row, line in enumerate(self.lines) if line.entry is not None}
+        onset = overview.found.case.onset
+        for key in onset.origins:
+            row = rows.get(overview.number.get(key))
+            place = onset.firsts[key]
+            if row is None:
+                continue
+            if place.moment == "before" and place.track.state and place.step == 0:
+                if lead:
+                    marks[row, 0] = sign
+            elif found.starts[0] <= place.step < found.stop:
+                marks[row, lead + found.of(place.step)] = sign
+        return marks
+
+    def _lead(self) -> int:
+        return 1 if (self.range or (0, 0))[0] == 0 else 0
+
+    def _row_of(self, spot: Spot) -> int | None:
+        overview = self.tracediff.overview
+        assert overview is not None  # as in _draw
+        number = overview.number.get(spot.key)
+        for row, line in enumerate(self.lines):
+            if line.entry == number or (line.folded and number in line.members):
+                return row
+        return None
+
+    def _column_of(self, spot: Spot) -> int:
+        assert self.columns is not None  # as in _draw
+        if spot.shown == "before" and spot.step == 0 and self._lead():
+            return 0
+        return self._lead() + self.columns.of(spot.step)
+
+    def _span(self) -> tuple[int, int]:
+        assert self.columns is not None  # as in _draw
+        column = self.map.column - self._lead()
+        return (-1, -1) if column < 0 else self.columns.span(column)
+
+    def _answer(self) -> None:
+        found = self.tracediff.found
+        if found is None:
+            problem = self.tracediff.problem
+            self.bar("answer").say(" comparing ..." if problem is None else f" {problem.message}")
+            self.bar("cause").say("" if problem is None else f"   {problem.hint or ''}")
+            return
+        comparison = found.comparison
+        arrow = ">" if self.tracediff.options.plain else "▸"
+        first = comparison.first_divergence
+        if first is not None:
+            self.bar("answer").say(f" {arrow} First divergence: {phrases.place(first)}")
+        else:
+            self.bar("answer").say(f" {arrow} {phrases.verdict(comparison)}")
+        if comparison.causes:
+            cause = comparison.causes[0]
+            more = len(comparison.causes) - 1
+            self.bar("cause").say(
+                f"   {printable(cause.summary)} [{cause.code}, {cause.confidence:.0%}]",
+                f"and {more} more, 4 " if more else "4 ",
+            )
+        elif comparison.first_bit_difference is not None and first is None:
+            bits = phrases.place(comparison.first_bit_difference)
+            self.bar("cause").say(f"   First difference of any size: {bits}")
+        else:
+            count = len(comparison.drift)
+            text = f"{count} tensors at {comparison.steps.compared} steps, bit for bit"
+            self.bar("cause").say(f"   {text}" if comparison.verdict == "identical" else "")
+
+    def _legend(self) -> None:
+        metric = palette.METRICS[self.metric]
+        plain = self.tracediff.options.plain
+        text = Text(f" {metric.title}: ", no_wrap=False, end="")
+        for level, words in palette.legend(metric):
+            text.append(palette.glyph(level, ascii_only=plain), palette.style(level))
+            text.append(f" {words}  ")
+        text.append(palette.PLAIN_ORIGIN if plain else palette.ORIGIN, "bold")
+        text.append(" origin")
+        self.query_one("#legend", Static).update(text)
+
+    def status(self) -> str:
+        """Return all about the cell under the cursor."""
+        overview = self.tracediff.overview
+        if overview is None or not self.lines or self.columns is None:
+            return ""
+        line = self.lines[self.map.row]
+        return overview.describe(line, palette.METRICS[self.metric], *self._span())
+
+    def sheet(self) -> Sheet:
+        """Return the rows shown."""
+        overview = self.tracediff.overview
+        if overview is None:
+            return Sheet("comparing ...")
+        # A folded layer is written with all that is in it.
+        lines = [
+            Line(line.group, (number,), number)
+            for line in self.lines
+            if line.entry is None or len(line.members) == 1
+            for number in line.members
+            if overview.entries[number].judged is not None
+        ]
+        return overview.sheet(lines, palette.METRICS[self.metric])
+
+    def moved(self, panel: Widget) -> None:
+        """Take the place with the cursor, so that other screens open there."""
+        del panel
+        self._take()
+
+    def _take(self) -> None:
+        overview = self.tracediff.overview
+        if overview is None or not self.lines or self.columns is None:
+            return
+        line = self.lines[self.map.row]
+        number, step = overview.worst_step(line, palette.METRICS[self.metric], *self._span())
+        entry = overview.entries[number]
+        if entry.judged is not None:
+            spot = Spot(entry.key, max(step, 0), "before" if step < 0 else "after")
+            self.tracediff.spot = self._shown = spot
+
+    def action_open(self) -> None:
+        """Open a fold; else the step of the cell."""
+        if not self.lines or self.tracediff.overview is None:
+            return
+        line = self.lines[self.map.row]
+        if line.folded:
+            self.action_space()
+            return
+        self._take()
+        self.tracediff.go("step")
+
+    def action_space(self) -> None:
+        """Fold or unfold the layer under the cursor."""
+        if not self.lines or self.folded is None:
+            return
+        group = self.lines[self.map.row].group
+        self.folded = self.folded ^ {group}
+        self.present()
+        rows = [row for row, line in enumerate(self.lines) if line.group == group]
+        if rows:
+            self.map.select(rows[0])
+        self.show_status()
+
+    def action_folds(self) -> None:
+        """Fold all layers, or unfold all."""
+        overview = self.tracediff.overview
+        if overview is not None:
+            self.folded = frozenset() if self.folded else frozenset(overview.groups())
+            self._again()
+
+    def action_jump(self, by: int) -> None:
+        """Go to the next onset: where another tensor first parts, in the order of the run."""
+        app = self.tracediff
+        if app.found is None:
+            return
+        spots = onsets(app.found)
+        if not spots:
+            self.tell("no tensor parts")
+            return
+        at = spots.index(app.spot) if app.spot in spots else (-1 if by > 0 else 0)
+        position = at + by
+        if not 0 <= position < len(spots):
+            self.tell("no more onsets")
+            return
+        app.spot = spots[position]
+        self.arrive()
+        self.tell(f"onset {position + 1} of {len(spots)} · {self.status()}")
+
+    def arrive(self) -> None:
+        """Show the place that the application holds now, whatever hides it."""
+        app = self.tracediff
+        if app.spot is not None and app.overview is not None and self.folded is not None:
+            group = app.overview.entries[app.overview.number[app.spot.key]].group
+            self.folded -= {group}
+            self.filter, self._shown = "", None
+            start, stop = self.range or (0, app.steps)
+            if not start <= app.spot.step < stop:
+                self.range = None
+            roles = KINDS[self.kind][1]
+            if roles and app.spot.key[0] not in roles:
+                self.kind = 0
+        self.show()
+
+    def action_metric(self) -> None:
+        """Colour by the next measure."""
+        self.metric = (self.metric + 1) % len(palette.METRICS)
+        self._again()
+
+    def action_kinds(self) -> None:
+        """Show the tensors of the next kind."""
+        self.kind = (self.kind + 1) % len(KINDS)
+        self._again()
+
+    def action_differing(self) -> None:
+        """Hide or show what is equal throughout."""
+        self.hide_equal = not self.hide_equal
+        self._again()
+
+    def action_zoom(self, by: int) -> None:
+        """Show half as many steps around the cursor, or twice as many."""
+        if self.columns is None:
+            return
+        total = self.tracediff.steps
+        start, stop = self.range or (0, total)
+        size = max(4, (stop - start) // 2) if by > 0 else (stop - start) * 2
+        centre = max(0, self._span()[0])
+        start = max(0, min(centre - size // 2, total - size))
+        stop = min(total, start + size)
+        self.range = None if (start, stop) == (0, total) else (start, stop)
+        self._again()
+
+    def action_whole(self) -> None:
+        """Show all steps; if they are shown, change between log-spaced and even columns."""
+        if self.range is not None:
+            self.range = None
+        else:
+            self.even = not self.even
+        self._again()
+
+    def action_step(self, by: int) -> None:
+        """Move by steps."""
+        self.map.across(by)
+
+    def _again(self) -> None:
+        self._shown = None
+        self.present()
+        self.show_status()
+
+
+def _merge(
+    levels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
+) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """Return the worst of several rows, column by column."""
+    return palette.worst_in(levels.T.copy(), np.zeros(1, np.int64))[:, 0]

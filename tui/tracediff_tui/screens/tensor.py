@@ -1,0 +1,380 @@
+"""Screen 3: one tensor of both runs, down to the bits of an element."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.text import Text
+from textual import work
+from textual.containers import Horizontal
+from textual.message import Message
+from textual.widgets import Static
+from textual.worker import get_current_worker
+
+from tracediff.errors import TracediffError
+from tracediff_tui import palette
+from tracediff_tui.columns import columns, ticks
+from tracediff_tui.keys import bindings_of
+from tracediff_tui.palette import BLUE, ORANGE
+from tracediff_tui.screens.base import View
+from tracediff_tui.sheet import Sheet
+from tracediff_tui.views import tensors
+from tracediff_tui.views.elements import (
+    HEADER,
+    RELATIVE_WORDS,
+    SORTS,
+    ULP_WORDS,
+    Elements,
+    look,
+)
+from tracediff_tui.views.places import Shown, Spot
+from tracediff_tui.views.slices import Slice
+from tracediff_tui.views.steps import step_lines
+from tracediff_tui.widgets.heatmap import Heatmap, Picture
+from tracediff_tui.widgets.lines import Bar, KeyBar, bars
+from tracediff_tui.widgets.listing import Column, Listing, Row
+
+if TYPE_CHECKING:
+    from textual.widget import Widget
+
+
+class TensorScreen(View):
+    """Elements of one tensor."""
+
+    NAME: ClassVar = "tensor"
+    BINDINGS: ClassVar = bindings_of("tensor")
+
+    class Looked(Message):
+        """The elements of a place are there, or why they are not."""
+
+        def __init__(self, spot: Spot, elements: Elements | None, problem: str) -> None:
+            super().__init__()
+            self.spot, self.elements, self.problem = spot, elements, problem
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements: Elements | None = None
+        self.problem = ""
+        self.sort = 0
+        self.fields = False
+        self.slice: Slice | None = None
+        self._first = 0
+        self._asked: tuple[object, Spot] | None = None
+
+    def body(self) -> Iterator[Widget]:
+        """Yield facts, histograms, slice, drift and the worst elements."""
+        yield Bar(id="answer")
+        yield Static("", id="facts", markup=False)
+        with Horizontal(id="lower"):
+            yield Static("", id="histogram", markup=False)
+            yield Static("", id="relative", markup=False)
+            yield Heatmap(id="slice", labels=8)
+        yield Heatmap(id="drift", labels=12)
+        yield Listing(
+            [
+                Column("index"),
+                Column("A", right=True, style=BLUE),
+                Column("B", right=True, style=ORANGE),
+                Column("A bits", drop=2, style=BLUE),
+                Column("B bits", drop=2, style=ORANGE),
+                Column("ulp", right=True, drop=3),
+                Column("rel", right=True, drop=4),
+                Column("abs", right=True, drop=1),
+            ],
+            id="list",
+        )
+
+    @property
+    def list(self) -> Listing:
+        """The worst elements."""
+        return self.query_one(Listing)
+
+    def on_mount(self) -> None:
+        """Put the cursor on the worst element."""
+        self.list.focus()
+
+    def present(self) -> None:
+        """Show the tensor that the application is at."""
+        app = self.tracediff
+        self.query_one(KeyBar).relabel(
+            sort=f"Sort: {SORTS[self.sort]}",
+            bits="Hex" if self.fields else "Bits",
+            next="Next worst",
+            moment=f"Value: {app.spot.shown}" if app.spot else "Value",
+        )
+        if app.found is None or app.spot is None:
+            words = "the comparison is not there yet" if app.found is None else "the runs are equal"
+            self.bar("answer").say(f" {words}")
+            return
+        if self._asked is None or self._asked != (app.found, app.spot):
+            self._asked = (app.found, app.spot)
+            self.elements, self.problem, self.slice = None, "", None
+            self.read()
+        self._draw()
+
+    @work(thread=True, exclusive=True, group="tensor")
+    def read(self) -> None:
+        """Read and measure the elements."""
+        worker, app = get_current_worker(), self.tracediff
+        found, spot = app.found, app.spot
+        if found is None or spot is None:
+            return
+        elements, problem = None, ""
+        try:
+            elements = look(found, spot, cancelled=lambda: worker.is_cancelled)
+        except TracediffError as error:
+            problem = error.message + (f"\n{error.hint}" if error.hint else "")
+        if not worker.is_cancelled:
+            self.post_message(self.Looked(spot, elements, problem))
+
+    def on_tensor_screen_looked(self, message: Looked) -> None:
+        """Show the elements, unless another place was asked for since."""
+        if message.spot != self.tracediff.spot:
+            return
+        self.elements, self.problem = message.elements, message.problem
+        self.list.row = self.list.top = 0
+        self._draw()
+        self.show_status()
+
+    def _draw(self) -> None:
+        app = self.tracediff
+        assert app.found is not None and app.spot is not None  # noqa: PT018 - as in present
+        self.bar("answer").say(f" {tensors.title(app.found, app.spot)}")
+        facts = Text(end="", no_wrap=True)
+        for number, line in enumerate(tensors.facts(app.found, app.spot, self.elements)):
+            facts.append(f" {line}\n", {2: BLUE, 3: ORANGE}.get(number + (not self.elements), ""))
+        facts.rstrip()
+        self.query_one("#facts", Static).update(facts)
+        self._draw_drift()
+        histogram = self.query_one("#histogram", Static)
+        relative = self.query_one("#relative", Static)
+        slice_map = self.query_one("#slice", Heatmap)
+        if self.elements is None:
+            text = self.problem or "reading ..."
+            histogram.update(Text(f" {text}"))
+            relative.update("")
+            slice_map.load(Picture((), palette_levels()), empty="no elements to show")
+            self.list.load((), empty="no elements to show" if self.problem else "reading ...")
+            return
+        self._draw_histograms(histogram, relative)
+        rows = self._rows()
+        self.list.load(rows, empty="all elements are equal")
+        if self.slice is None:
+            order = self.elements.orders[SORTS[self.sort]]
+            flat = int(order[0]) if len(order) else 0
+            size = self.elements.a.size
+            at = self.elements.index(flat) if size else ()
+            self.slice = Slice.of(self.elements.a.shape, at) if size else None
+        self._draw_slice()
+
+    def _draw_histograms(self, left: Static, right: Static) -> None:
+        elements, plain = self.elements, self.tracediff.options.plain
+        assert elements is not None  # called when they are there
+        relative = [
+            "relative error",
+            *bars(RELATIVE_WORDS, elements.relative_counts.tolist(), 37, ascii_only=plain),
+        ]
+        if elements.ulp_counts is None:
+            left.update(Text("\n".join(f" {line}" for line in relative), no_wrap=True))
+            right.update("")
+            return
+        ulp = [
+            "distance in ulp",
+            *bars(ULP_WORDS, elements.ulp_counts.tolist(), 37, ascii_only=plain),
+        ]
+        wide = self.has_class("-wide")
+        # One histogram where there is room for one: the one that answers to the order below.
+        chosen = relative if SORTS[self.sort] == "rel" and not wide else ulp
+        left.update(Text("\n".join(f" {line}" for line in chosen), no_wrap=True))
+        right.update(Text("\n".join(f" {line}" for line in relative), no_wrap=True))
+
+    def _draw_slice(self) -> None:
+        slice_map = self.query_one("#slice", Heatmap)
+        if self.slice is None or self.elements is None:
+            slice_map.load(Picture((), palette_levels()), empty="no elements")
+            return
+        room = max(4, slice_map.size.width - 8 - 3)
+        row, column = self.slice.cell
+        if not self._first <= column < self._first + room:
+            self._first = max(0, column - room // 2)
+        self._first = max(0, min(self._first, self.slice.extent[1] - room))
+        picture = self.slice.picture(self.elements, self._first, room)
+        slice_map.load(picture, row=row, column=column - self._first)
+
+    def _draw_drift(self) -> None:
+        app, drift = self.tracediff, self.query_one("#drift", Heatmap)
+        overview, spot = app.overview, app.spot
+        if overview is None or spot is None:
+            return
+        room = drift.room_across(("drift",))
+        found = columns(0, overview.steps, room)
+        grid = overview.grid(palette.METRICS[0])[[overview.number[spot.key]], 1:]
+        picture = Picture(
+            ("drift",),
+            palette.worst_in(grid, found.starts),
+            axis=ticks(found),
+            title="step",
+            width=found.width,
+        )
+        drift.load(picture, row=0, column=found.of(spot.step))
+
+    def _rows(self) -> list[Row]:
+        elements = self.elements
+        assert elements is not None  # called when they are there
+        order = elements.orders[SORTS[self.sort]]
+        return [Row(elements.row(int(flat), fields=self.fields)) for flat in order]
+
+    def _flat(self) -> int | None:
+        elements = self.elements
+        if elements is None or not elements.a.size:
+            return None
+        if self.focused is not None and self.focused.id == "slice" and self.slice is not None:
+            flat = 0
+            for index, extent in zip(self.slice.at, elements.a.shape, strict=True):
+                flat = flat * extent + index
+            return flat
+        order = elements.orders[SORTS[self.sort]]
+        return int(order[self.list.row]) if self.list.row < len(order) else None
+
+    def status(self) -> str:
+        """Return the element under the cursor, in full."""
+        if self.problem:
+            return self.problem.replace("\n", " · ")
+        flat = self._flat()
+        if self.elements is None or flat is None:
+            return ""
+        cells = self.elements.row(flat)
+        total = self.elements.drift.different
+        words = [f"{title} {cell}" for title, cell in zip(HEADER, cells, strict=True)][1:]
+        listed = len(self.list.rows)
+        if self.focused is self.list:
+            words.append(f"{self.list.row + 1} of {listed} shown, {total} differ")
+        return " · ".join([cells[0], *words])
+
+    def line(self) -> str:
+        """Return the row under the cursor."""
+        flat = self._flat()
+        if self.elements is None or flat is None:
+            return self.status()
+        return "  ".join(self.elements.row(flat, fields=self.fields))
+
+    def copies(self) -> dict[str, Callable[[], str]]:
+        """Offer the element as Python."""
+        return {**super().copies(), "as Python": self._python}
+
+    def _python(self) -> str:
+        flat = self._flat()
+        if self.elements is None or flat is None:
+            return "None"
+        return tensors.python_of(self.elements, flat)
+
+    def sheet(self) -> Sheet:
+        """Return facts and worst elements."""
+        app = self.tracediff
+        if app.found is None or app.spot is None:
+            return Sheet("nothing is shown")
+        return tensors.tensor_sheet(
+            app.found, app.spot, self.elements, [row.cells for row in self.list.rows]
+        )
+
+    def moved(self, panel: Widget) -> None:
+        """Keep the cursors of the panes on one element, and the step with the drift's."""
+        if self.elements is None and panel.id != "drift":
+            return
+        if panel.id == "list":
+            flat = self._flat()
+            if flat is not None and self.slice is not None and self.elements is not None:
+                at = self.elements.index(flat)
+                self.slice = Slice(self.slice.shape, self.slice.down, self.slice.across, at)
+                self._draw_slice()
+        elif panel.id == "slice" and isinstance(panel, Heatmap) and self.slice is not None:
+            self.slice = self.slice.moved(panel.row, self._first + panel.column)
+
+    def action_move(self, down: int, across: int) -> None:
+        """Move in the pane; the slice scrolls where it is wider than its window."""
+        pane = self.pane
+        if pane.id == "drift" and across:
+            self.action_step(across)
+        elif pane.id == "slice" and self.slice is not None:
+            row, column = self.slice.cell
+            self.slice = self.slice.moved(row + down, column + across)
+            self._draw_slice()
+            self.show_status()
+        else:
+            super().action_move(down, across)
+
+    def action_open(self) -> None:
+        """Show the chosen element in the slice, or go back from there to the list."""
+        (self.list if self.pane.id != "list" else self.query_one("#slice", Heatmap)).focus()
+        self.show_status()
+
+    def action_jump(self, by: int) -> None:
+        """Go to the next of the worst elements."""
+        self.list.focus()
+        self.list.select(self.list.row + by)
+        self.show_status()
+
+    def action_step(self, by: int) -> None:
+        """Go to another step, at the same tensor."""
+        app = self.tracediff
+        if app.spot is None:
+            return
+        step = max(0, min(app.spot.step + by, app.steps - 1))
+        if step != app.spot.step:
+            app.spot = Spot(app.spot.key, step, app.spot.shown)
+            self.show()
+
+    def action_tensor(self, by: int) -> None:
+        """Go to the tensor before or after this one, in the order in which the step ran."""
+        app = self.tracediff
+        if app.found is None or app.spot is None:
+            return
+        spots = [line.spot for line in step_lines(app.found, app.spot.step)]
+        state = Spot(app.spot.key, app.spot.step, app.spot.moment)
+        at = spots.index(state) if state in spots else 0
+        app.spot = spots[max(0, min(at + by, len(spots) - 1))]
+        self.show()
+
+    def action_moment(self) -> None:
+        """Look at the state after the step, before it, or at the update."""
+        app = self.tracediff
+        if app.found is None or app.spot is None:
+            return
+        if not app.found.case.onset.judged[app.spot.key].track.state:
+            self.tell("only state has a value before and after a step")
+            return
+        order: tuple[Shown, ...] = ("after", "before", "update")
+        shown = order[(order.index(app.spot.shown) + 1) % 3]
+        app.spot = Spot(app.spot.key, app.spot.step, shown)
+        self.show()
+
+    def action_sort(self) -> None:
+        """Sort the worst elements by another measure."""
+        self.sort = (self.sort + 1) % len(SORTS)
+        self.list.row = self.list.top = 0
+        self.show()
+
+    def action_bits(self) -> None:
+        """Show bits as hex, or as sign, exponent and mantissa."""
+        self.fields = not self.fields
+        self.show()
+
+    def action_axis(self, which: int) -> None:
+        """Put another axis into the slice."""
+        if self.slice is not None:
+            self.slice = self.slice.turned(which)
+            self._draw_slice()
+            self.tell(f"slice {self.slice.words()}")
+
+    def action_pin(self, by: int) -> None:
+        """Go to the next index of an axis that is not shown."""
+        if self.slice is not None:
+            self.slice = self.slice.pinned(by)
+            self._draw_slice()
+            self.tell(f"slice {self.slice.words()}")
+
+
+def palette_levels() -> palette.NDArray[palette.np.uint8]:
+    """Return no levels."""
+    return palette.np.zeros((0, 0), palette.np.uint8)

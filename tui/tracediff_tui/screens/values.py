@@ -1,0 +1,174 @@
+"""One tensor of a single run: what its values are like, and the largest of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rich.text import Text
+from textual import work
+from textual.message import Message
+from textual.widgets import Static
+from textual.worker import get_current_worker
+
+from tracediff.errors import TracediffError
+from tracediff.report.terminal import printable
+from tracediff_tui.keys import bindings_of
+from tracediff_tui.palette import BLUE
+from tracediff_tui.screens.base import View
+from tracediff_tui.sheet import Sheet
+from tracediff_tui.views.elements import MOST, side_of
+from tracediff_tui.views.places import Shown, Spot, label
+from tracediff_tui.views.runs import DECADES, decades, largest, read_one
+from tracediff_tui.views.steps import short_type
+from tracediff_tui.views.tensors import side_words
+from tracediff_tui.widgets.lines import Bar, KeyBar, bars
+from tracediff_tui.widgets.listing import Column, Listing, Row
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from textual.widget import Widget
+
+
+class ValuesScreen(View):
+    """Values of one tensor."""
+
+    NAME: ClassVar = "values"
+    BINDINGS: ClassVar = bindings_of("values")
+
+    class Read(Message):
+        """The value of a place is there, or why it is not."""
+
+        def __init__(self, spot: Spot, values: NDArray[Any] | None, problem: str) -> None:
+            super().__init__()
+            self.spot, self.values, self.problem = spot, values, problem
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.values: NDArray[Any] | None = None
+        self.problem = ""
+        self._asked: tuple[object, Spot] | None = None
+
+    def body(self) -> Iterator[Widget]:
+        """Yield facts, a histogram and the largest elements."""
+        yield Bar(id="answer")
+        yield Static("", id="facts", markup=False)
+        yield Static("", id="histogram", markup=False)
+        yield Listing([Column("index"), Column("value", right=True, style=BLUE)], id="list")
+
+    @property
+    def list(self) -> Listing:
+        """The largest elements."""
+        return self.query_one(Listing)
+
+    def present(self) -> None:
+        """Show the tensor that the application is at."""
+        app = self.tracediff
+        run, spot = app.a, app.spot
+        if spot is None:
+            first = next((t for t in run.tensors if t.role == "weight"), None) or run.tensors[0]
+            spot = app.spot = Spot(first.key, 0)
+        tensor = run.tensor(*spot.key)
+        when = f", {spot.shown} the update" if tensor.table == "state" else ""
+        shape = "varies" if tensor.shape is None else ",".join(map(str, tensor.shape))
+        self.bar("answer").say(
+            f" {printable(label(spot.key))} · step {spot.step}{when} · "
+            f"{short_type(tensor.dtype)}[{shape}]"
+        )
+        self.query_one(KeyBar).relabel(moment=f"Value: {spot.shown}", next="Next element")
+        if self._asked != (run, spot):
+            self._asked = (run, spot)
+            self.values, self.problem = None, ""
+            self.read()
+        self._draw()
+
+    @work(thread=True, exclusive=True, group="values")
+    def read(self) -> None:
+        """Read the value."""
+        worker, spot, values, problem = get_current_worker(), self.tracediff.spot, None, ""
+        if spot is None:
+            return
+        try:
+            values = read_one(self.tracediff.a, spot)
+        except TracediffError as error:
+            problem = error.message + (f"\n{error.hint}" if error.hint else "")
+        if not worker.is_cancelled:
+            self.post_message(self.Read(spot, values, problem))
+
+    def on_values_screen_read(self, message: Read) -> None:
+        """Show the value, unless another place was asked for since."""
+        if message.spot == self.tracediff.spot:
+            self.values, self.problem = message.values, message.problem
+            self._draw()
+            self.show_status()
+
+    def _draw(self) -> None:
+        facts, histogram = self.query_one("#facts", Static), self.query_one("#histogram", Static)
+        if self.values is None:
+            facts.update(Text(f" {self.problem or 'reading ...'}"))
+            histogram.update("")
+            self.list.load((), empty="no elements to show")
+            return
+        facts.update(Text(f" {side_words(side_of(self.values))}", no_wrap=True))
+        plain = self.tracediff.options.plain
+        lines = bars(DECADES, decades(self.values), min(70, self.size.width), ascii_only=plain)
+        histogram.styles.height = len(lines) + 1
+        histogram.styles.width = "1fr"
+        text = "\n".join(f" {line}" for line in ["absolute value", *lines])
+        histogram.update(Text(text, no_wrap=True))
+        self.list.load([Row(cells) for cells in largest(self.values, MOST)])
+
+    def status(self) -> str:
+        """Return the element under the cursor."""
+        if self.problem:
+            return self.problem.replace("\n", " · ")
+        rows = self.list.rows
+        if not rows:
+            return ""
+        return " · ".join([*rows[self.list.row].cells, f"{self.list.row + 1} of {len(rows)} shown"])
+
+    def sheet(self) -> Sheet:
+        """Return the value."""
+        spot = self.tracediff.spot
+        if self.values is None or spot is None:
+            return Sheet("nothing is shown")
+        return Sheet(
+            f"{label(spot.key)} at step {spot.step}",
+            (side_words(side_of(self.values)),),
+            ("index", "value"),
+            tuple(row.cells for row in self.list.rows),
+            {"tensor": spot.key[1], "role": spot.key[0], "step": spot.step, "value": spot.shown},
+            {"value": self.values},
+        )
+
+    def action_jump(self, by: int) -> None:
+        """Go to the next element."""
+        self.list.select(self.list.row + by)
+
+    def action_step(self, by: int) -> None:
+        """Go to another step."""
+        app = self.tracediff
+        if app.spot is not None and app.a.steps:
+            step = max(0, min(app.spot.step + by, app.a.steps - 1))
+            app.spot = Spot(app.spot.key, step, app.spot.shown)
+            self.show()
+
+    def action_tensor(self, by: int) -> None:
+        """Go to another tensor."""
+        app = self.tracediff
+        keys = [tensor.key for tensor in app.a.tensors if tensor.same_as is None]
+        if app.spot is not None:
+            at = keys.index(app.spot.key) if app.spot.key in keys else 0
+            app.spot = Spot(keys[max(0, min(at + by, len(keys) - 1))], app.spot.step)
+            self.show()
+
+    def action_moment(self) -> None:
+        """Look at the state after the step, before it, or at the update."""
+        app = self.tracediff
+        if app.spot is None or app.a.tensor(*app.spot.key).table != "state":
+            self.tell("only state has a value before and after a step")
+            return
+        order: tuple[Shown, ...] = ("after", "before", "update")
+        shown = order[(order.index(app.spot.shown) + 1) % 3]
+        app.spot = Spot(app.spot.key, app.spot.step, shown)
+        self.show()

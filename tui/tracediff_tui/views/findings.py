@@ -1,0 +1,143 @@
+"""Causes, ranked, each with its evidence as places to go to, and what it leaves open."""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+
+from tracediff.compare import Examination
+from tracediff.model import CAUSES, Finding
+from tracediff.report.comparison import phrases
+from tracediff.report.terminal import printable
+from tracediff_tui.sheet import Sheet
+from tracediff_tui.views.places import Key, Spot, finding_spot, label, mentioned, step_mentioned
+
+HEADER = ("#", "code", "conf", "step", "cause")
+
+
+@dataclass(frozen=True, slots=True)
+class DetailLine:
+    """A line about a finding.
+
+    Attributes:
+        head: What kind of line it is, at the first line of each.
+        text: The line.
+        spot: Where it leads, or None.
+        settings: Whether it leads to the configuration.
+    """
+
+    head: str
+    text: str
+    spot: Spot | None = None
+    settings: bool = False
+
+
+def finding_cells(number: int, finding: Finding) -> tuple[str, ...]:
+    """Return a finding as `HEADER` lists it."""
+    return (
+        str(number + 1),
+        finding.code,
+        f"{finding.confidence:.0%}",
+        "-" if finding.step is None else str(finding.step),
+        printable(finding.summary),
+    )
+
+
+def detail(found: Examination, finding: Finding, width: int) -> tuple[DetailLine, ...]:
+    """Return all about a finding, wrapped to a width."""
+    lines: list[DetailLine] = []
+
+    def say(head: str, text: str, *, spot: Spot | None = None, settings: bool = False) -> None:
+        for number, part in enumerate(textwrap.wrap(text, max(20, width - 12)) or [""]):
+            lines.append(DetailLine("" if number else head, part, spot, settings))
+
+    place = finding_spot(found, finding)
+    say(
+        "what", f"{printable(finding.summary)} ({finding.code}: {CAUSES[finding.code]})", spot=place
+    )
+    if finding.subject:
+        about = finding.code.startswith(("optimizer.h", "model", "precision", "metric"))
+        say("about", printable(finding.subject), spot=place, settings=about)
+    if finding.a is not None or finding.b is not None:
+        say("A", printable(str(finding.a)), settings=True)
+        say("B", printable(str(finding.b)), settings=True)
+    keys = list(found.case.onset.judged)
+    for number, sentence in enumerate(finding.evidence, start=1):
+        say(
+            f"evidence {number}" if number == 1 else f"         {number}",
+            printable(sentence),
+            spot=evidence_spot(found, sentence, keys, place),
+        )
+    for sentence in against(found, finding):
+        say("against", sentence)
+    fix = remedy(finding)
+    if fix:
+        say("try", fix)
+    return tuple(lines)
+
+
+def evidence_spot(
+    found: Examination, sentence: str, keys: list[Key], otherwise: Spot | None
+) -> Spot | None:
+    """Return the place that a sentence of evidence speaks of."""
+    key, step = mentioned(sentence, keys), step_mentioned(sentence)
+    if step is not None and step >= found.case.steps:
+        step = None
+    if key is None and step is None:
+        return otherwise
+    base = otherwise or Spot(keys[0], 0)
+    return Spot(key or base.key, base.step if step is None else step)
+
+
+def against(found: Examination, finding: Finding) -> list[str]:
+    """Return what a finding leaves open: doubts, other findings, and where else runs part."""
+    lines = []
+    if finding.confidence < 0.5:
+        lines.append(f"confidence is only {finding.confidence:.0%}")
+    others = [one for one in found.comparison.causes if one is not finding]
+    if others:
+        codes = ", ".join(dict.fromkeys(one.code for one in others))
+        count = "another finding stands" if len(others) == 1 else f"{len(others)} others stand"
+        lines.append(f"{count} beside it: {codes}")
+    first = found.comparison.first_divergence
+    if first is not None and finding.step is not None and finding.step > first.step:
+        lines.append(f"the runs part earlier, at {phrases.place(first)}")
+    onset = found.case.onset
+    later = [
+        place
+        for key, place in onset.firsts.items()
+        if key in onset.origins and finding.step is not None and place.step > finding.step
+    ]
+    if later:
+        later.sort(key=lambda place: place.key)
+        names = ", ".join(f"{label(p.track.pair.key)} at step {p.step}" for p in later[:3])
+        lines.append(f"differences begin anew after its step: {names}")
+    return lines
+
+
+def remedy(finding: Finding) -> str | None:
+    """Return what to set in B so that it does as A, where one value says it."""
+    if finding.code != "optimizer.hyperparameter" or finding.a is None or not finding.subject:
+        return None
+    if isinstance(finding.a, dict | list):
+        return None
+    return f"{finding.subject.rpartition('.')[2]}={finding.a!r}"
+
+
+def findings_sheet(found: Examination) -> Sheet:
+    """Return all findings for export: as the report has them."""
+    from tracediff.report.comparison import as_object
+
+    whole = as_object(found.comparison)
+    causes = found.comparison.causes
+    return Sheet(
+        title=phrases.verdict(found.comparison),
+        facts=tuple(
+            f"{n}. {printable(one.summary)} [{one.code}, {one.confidence:.0%}]: "
+            + "; ".join(map(printable, one.evidence))
+            for n, one in enumerate(causes, start=1)
+        ),
+        header=HEADER,
+        rows=tuple(finding_cells(n, one) for n, one in enumerate(causes)),
+        data={key: whole[key] for key in ("verdict", "first_divergence", "causes")},
+    )

@@ -1,0 +1,1 @@
+"""What draws: each knows strings and levels, and nothing of traces."""

@@ -1,0 +1,183 @@
+"""Plain lines: the head of a screen, its status, curves, bars, and the keys at the bottom."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.segment import Segment
+from rich.style import Style
+from rich.text import Text
+from textual.message import Message
+from textual.strip import Strip
+from textual.widget import Widget
+from textual.widgets import Static
+
+from tracediff.report.terminal import display_width, shorten
+from tracediff_tui.keys import Key
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from textual.events import Click
+
+_BARS = "▁▂▃▄▅▆▇█"
+_PLAIN_BARS = "_.-=+*%#"
+
+
+class Bar(Static):
+    """One line with something at the left and something at the right; a click sends a message."""
+
+    class Clicked(Message):
+        """The line was clicked."""
+
+        def __init__(self, bar: Bar) -> None:
+            super().__init__()
+            self.bar = bar
+
+    def __init__(self, *, id: str | None = None, classes: str = "") -> None:  # noqa: A002
+        super().__init__("", id=id, classes=classes, markup=False)
+        self.left = self.right = ""
+
+    def say(self, left: str, right: str = "") -> None:
+        """Show two texts."""
+        if (left, right) != (self.left, self.right):
+            self.left, self.right = left, right
+            self.refresh()
+
+    def render(self) -> Text:
+        """Return the line, its left part shortened where there is no room."""
+        width = self.size.width
+        room = width - (display_width(self.right) + 2 if self.right else 0)
+        left = self.left
+        if room < 12:
+            return Text(shorten(left, max(1, width)), no_wrap=True, end="")
+        left = left if display_width(left) <= room else left[: max(0, room - 1)] + "…"
+        gap = width - display_width(left) - display_width(self.right)
+        return Text(left + " " * max(0, gap) + self.right, no_wrap=True, end="")
+
+    def on_click(self) -> None:
+        """Tell the screen."""
+        self.post_message(self.Clicked(self))
+
+
+class KeyBar(Widget):
+    """The keys that work here, as many as fit; each can be clicked."""
+
+    ALLOW_SELECT = False
+
+    class Pressed(Message):
+        """A key was clicked."""
+
+        def __init__(self, key: Key) -> None:
+            super().__init__()
+            self.key = key
+
+    def __init__(self, keys: Sequence[Key]) -> None:
+        super().__init__()
+        self._keys = tuple(keys)
+        self._labels: dict[str, str] = {}
+
+    def relabel(self, **labels: str) -> None:
+        """Show other labels for some keys, to say how things stand."""
+        if any(self._labels.get(key) != label for key, label in labels.items()):
+            self._labels.update(labels)
+            self.refresh()
+
+    def _fitting(self) -> list[tuple[Key, str]]:
+        plain = getattr(self.app, "options", None)
+        ascii_only = bool(plain and plain.plain)
+        texts = []
+        for key in self._keys:
+            shown = "Enter" if ascii_only and key.shown == "⏎" else key.shown
+            texts.append((key, f"{shown} {self._labels.get(key.id, key.label)}"))
+        # Help and the way out are always there; the rest by rank.
+        last = [one for one in texts if one[0].id in ("keys", "quit")]
+        room = self.size.width - sum(len(text) + 2 for _, text in last)
+        chosen = []
+        for one in texts:
+            if one in last:
+                continue
+            room -= len(one[1]) + 2
+            if room < 0:
+                break
+            chosen.append(one)
+        return chosen + last
+
+    def render_line(self, y: int) -> Strip:
+        """Return the line."""
+        del y
+        base = self.rich_style
+        segments = []
+        for _, text in self._fitting():
+            shown, _, label = text.partition(" ")
+            segments += [
+                Segment(" " + shown, base + Style(bold=True)),
+                Segment(f" {label}", base),
+            ]
+        return Strip(segments).adjust_cell_length(self.size.width, base)
+
+    def on_click(self, event: Click) -> None:
+        """Send the key under the mouse."""
+        at = 0
+        for key, text in self._fitting():
+            at += len(text) + 1
+            if event.x < at:
+                self.post_message(self.Pressed(key))
+                return
+
+
+def sparkline(
+    values: NDArray[np.float64], width: int, low: float, high: float, *, ascii_only: bool = False
+) -> str:
+    """Return values as bars: each column the mean of its steps, ``!`` where one is not finite.
+
+    Args:
+        values: One a step; NaN counts as not finite.
+        width: Columns.
+        low: The value of the lowest bar.
+        high: The value of the highest.
+        ascii_only: Whether to use ASCII.
+
+    Example:
+        >>> sparkline(np.array([0.0, 1.0, 2.0, 3.0]), 4, 0.0, 3.0)
+        '▁▃▆█'
+    """
+    bars = _PLAIN_BARS if ascii_only else _BARS
+    count = min(width, len(values))
+    if not count:
+        return ""
+    parts = np.array_split(values, count)
+    span = high - low
+    text = []
+    for part in parts:
+        if not np.isfinite(part).all():
+            text.append("!")
+            continue
+        share = (float(part.mean()) - low) / span if span > 0 else 0.0
+        text.append(bars[round(max(0.0, min(1.0, share)) * (len(bars) - 1))])
+    if count * 2 <= width:
+        text = [one * (width // count) for one in text]
+    return "".join(text)
+
+
+def bars(
+    words: Sequence[str], counts: Sequence[int], width: int, *, ascii_only: bool = False
+) -> list[str]:
+    """Return a histogram as lines: a word, a bar, a count.
+
+    Example:
+        >>> bars(["0", "1-15"], [3, 1], 20)
+        ['   0 ████████████ 3', '1-15 ████         1']
+    """
+    left = max(map(len, words), default=0)
+    right = max((len(str(count)) for count in counts), default=1)
+    room = max(4, min(40, width - left - right - 3))
+    most = max(max(counts, default=1), 1)
+    full = "#" if ascii_only else "█"
+    lines = []
+    for word, count in zip(words, counts, strict=True):
+        length = max(1, round(count / most * room)) if count else 0
+        lines.append(f"{word:>{left}} {(full * length).ljust(room)} {count:>{right}}")
+    return lines
