@@ -251,7 +251,7 @@ def _without_partner(
     if tensor.role == "slot":
         matters = is_used(run, tensor)
         if not matters:
-            reason += ", and never changes"
+            reason += ", and never used"
     elif tensor.role in ("gradient", "applied_gradient", "activation", "loss"):
         reason = f"not recorded in {other}"
     unpaired.append(_unpaired(side, tensor, reason, matters=matters))
@@ -280,7 +280,8 @@ def is_used(run: Run, slot: Tensor) -> bool:
         return False
     optimizer = run.about.get("optimizer")
     config = optimizer.get("config") if isinstance(optimizer, Mapping) else None
-    if name == "momentum" and config and "momentum" not in optimizer_settings(config):
+    off = isinstance(config, Mapping) and "momentum" in config.keys() - optimizer_settings(config)
+    if name == "momentum" and off:
         return False  # Written at every step, and read with the factor 0.
     if run.steps == 0:
         return False

@@ -141,8 +141,8 @@ def tolerance(kind: str, steps: NDArray[np.int64], *, eps: float = EPS32) -> NDA
         eps: Machine epsilon of the narrower dtype; 0 for integers, where nothing is forgiven.
 
     Example:
-        >>> tolerance("weight", np.array([0, 19, 199])).tolist()
-        [1e-06, 1e-06, 1e-05]
+        >>> [f"{t:.0e}" for t in tolerance("weight", np.array([0, 19, 199]))]
+        ['1e-06', '1e-06', '1e-05']
     """
     row = TOLERANCES[kind]
     accumulated = np.ones(len(steps))

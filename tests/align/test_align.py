@@ -8,11 +8,15 @@ from tracediff.align import pair_tensors
 from tracediff.trace import open_trace
 
 
-def recorded(folder, name, shapes, *, slots=None, layers=None, observed=None, moving=()):
+def recorded(
+    folder, name, shapes, *, slots=None, layers=None, observed=None, moving=(), optimizer=None
+):
     initial = {("weight", key): np.zeros(shape, np.float32) for key, shape in shapes.items()}
     initial |= {("slot", key): np.zeros(shape, np.float32) for key, shape in (slots or {}).items()}
     after = {("slot", key): np.ones(slots[key], np.float32) for key in moving}
     about = {"model": {"layers": [{"name": n, "class": c} for n, c in (layers or {}).items()]}}
+    if optimizer:
+        about["optimizer"] = optimizer
     plan = RunPlan([Step(observed=observed or {}, after=after)], initial, about)
     return open_trace(make_trace(folder / name, plan)).runs[0]
 
@@ -109,6 +113,23 @@ def test_a_lone_slot_matters_only_if_it_is_used(tmp_path, moving, matters):
     b = recorded(tmp_path, "b.zarr", {"x/kernel": (2, 2)})
     (one,) = pair_tensors(a, b).unpaired
     assert one.matters is matters
+
+
+def test_a_momentum_slot_of_keras_2_3_at_momentum_0_does_not_matter(tmp_path):
+    # GIVEN a slot that is written at every step, and read with the factor 0
+    name = "x/kernel/momentum"
+    for momentum in (0.0, 0.9):
+        folder = tmp_path / str(momentum)
+        a = recorded(
+            folder,
+            "a.zarr",
+            {"x/kernel": (2, 2)},
+            slots={name: (2, 2)},
+            moving=(name,),
+            optimizer={"class": "SGD", "config": {"momentum": momentum}},
+        )
+        b = recorded(folder, "b.zarr", {"x/kernel": (2, 2)})
+        assert [one.matters for one in pair_tensors(a, b).unpaired] == [momentum > 0]
 
 
 def test_the_placeholder_slot_of_keras_2_3_does_not_matter(tmp_path):
