@@ -3,30 +3,8 @@
 Everything shown comes from the functions behind `tracediff compare`; nothing is decided here.
 """
 
-from __future__ import annotations
-
-from tracediff.trace import Run
+from tracediff_tui.launch import start as start
+from tracediff_tui.launch import themes as themes
 from tracediff_tui.options import Options as Options
 
-__all__ = ["Options", "start"]
-
-
-def start(a: Run, b: Run | None, options: Options) -> None:
-    """Show one run or two until the user leaves.
-
-    Raises:
-        TracediffError: The runs cannot be compared.
-    """
-    from tracediff_tui.app import TracediffApp
-
-    app = TracediffApp(a, b, options)
-    app.run(mouse=not options.plain)
-    if app.problem is not None:
-        raise app.problem
-
-
-def themes() -> list[str]:
-    """Return the names of the themes there are."""
-    from textual.theme import BUILTIN_THEMES
-
-    return sorted(BUILTIN_THEMES)
+__all__ = ["Options", "start", "themes"]

@@ -1,4 +1,4 @@
-"""The application: holds the runs and the place that all screens share, and compares in a worker."""
+"""The application: the runs and the place that all screens share; compares in a worker."""
 
 from __future__ import annotations
 

@@ -71,7 +71,8 @@ def columns(start: int, stop: int, room: int, *, even: bool = False) -> Columns:
 
 def _sizes(growth: float, room: int, most: int) -> NDArray[np.int64]:
     exponents = np.minimum(np.arange(room) * np.log(growth), np.log(most) + 1.0)
-    return np.maximum(1, np.floor(np.exp(exponents) + 1e-9)).astype(np.int64)
+    sizes: NDArray[np.int64] = np.floor(np.exp(exponents) + 1e-9).astype(np.int64)
+    return np.maximum(1, sizes)
 
 
 def ticks(found: Columns, *, least_apart: int = 7) -> str:
@@ -84,3 +85,19 @@ def ticks(found: Columns, *, least_apart: int = 7) -> str:
             line = line.ljust(at) + text
             end = len(line)
     return line
+
+
+def zoomed(
+    shown: tuple[int, int] | None, total: int, centre: int, *, closer: bool
+) -> tuple[int, int] | None:
+    """Return half as many steps around a step, or twice as many; None for all of them.
+
+    Example:
+        >>> zoomed(None, 100, 80, closer=True), zoomed((10, 60), 100, 20, closer=False)
+        ((50, 100), None)
+    """
+    start, stop = shown or (0, total)
+    size = max(4, (stop - start) // 2) if closer else (stop - start) * 2
+    size = min(size, total)
+    start = max(0, min(centre - size // 2, total - size))
+    return None if size == total else (start, start + size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from textual.binding import Binding
+from textual.binding import Binding, BindingType
 
 SCREENS = ("overview", "step", "tensor", "findings", "settings")
 RUN_SCREENS = ("run", "values", "settings")
@@ -308,7 +308,7 @@ def keys_of(screen: str) -> tuple[Key, ...]:
     return tuple(key for key in KEYS if screen in key.screens)
 
 
-def bindings_of(screen: str) -> list[Binding]:
+def bindings_of(screen: str) -> list[BindingType]:
     """Return the keys of a screen as Textual's bindings."""
     return [
         Binding(key.keys, key.action, key.label, id=f"{screen}.{key.id}", show=False)

@@ -174,9 +174,8 @@ def style(level: int) -> Style:
     return Style(dim=True)
 
 
-def legend(metric: Metric, *, ascii_only: bool = False) -> list[tuple[int, str]]:
+def legend(metric: Metric) -> list[tuple[int, str]]:
     """Return every level with its meaning under a metric, for the legend."""
-    del ascii_only
     words = [(0, "equal"), *enumerate(metric.words, start=1)]
     return [
         *words,

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from textual.css.query import NoMatches
-from textual.screen import Screen
-from textual.suggester import SuggestFromList
-
-from tracediff.errors import TracediffError, UsageError
+from tracediff.errors import UsageError
 from tracediff.report.terminal import printable
-from tracediff_tui import sheet as sheets
 from tracediff_tui.keys import KEYS, TITLES, footer_of
+from tracediff_tui.screens.asking import Asking
 from tracediff_tui.screens.prompt import Prompt
-from tracediff_tui.sheet import Sheet
 from tracediff_tui.views.overview import matcher
-from tracediff_tui.views.places import label, parse_spot
+from tracediff_tui.views.places import label
 from tracediff_tui.widgets.lines import Bar, KeyBar
 from tracediff_tui.widgets.panel import Panel
 
@@ -27,27 +21,27 @@ if TYPE_CHECKING:
     from textual.events import Resize, ScreenResume
     from textual.widget import Widget
 
-    from tracediff_tui.app import TracediffApp
 
 NARROWEST, SHORTEST = 60, 15
 
 
-class View(Screen[None]):
+class View(Asking):
     """One of the screens; `NAME` is its name in the registry of keys."""
 
     NAME: ClassVar[str]
-    HORIZONTAL_BREAKPOINTS: ClassVar = [(0, "-narrow"), (116, "-wide")]
-    VERTICAL_BREAKPOINTS: ClassVar = [(0, "-short"), (28, "-tall")]
+    HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012 - as Textual declares it
+        (0, "-narrow"),
+        (116, "-wide"),
+    ]
+    VERTICAL_BREAKPOINTS = [  # noqa: RUF012
+        (0, "-short"),
+        (28, "-tall"),
+    ]
 
     def __init__(self) -> None:
         super().__init__()
         self.filter = ""
         self.message = ""
-
-    @property
-    def tracediff(self) -> TracediffApp:
-        """The application."""
-        return self.app  # type: ignore[return-value] # there is no other app
 
     def compose(self) -> ComposeResult:
         """Lay out the screen."""
@@ -85,16 +79,8 @@ class View(Screen[None]):
         self.present()
         self.show_status()
 
-    def present(self) -> None:
-        """Fill the body."""
-        raise NotImplementedError
-
     def status(self) -> str:
         """Return what the status line says."""
-        raise NotImplementedError
-
-    def sheet(self) -> Sheet:
-        """Return what is shown, for export."""
         raise NotImplementedError
 
     def line(self) -> str:
@@ -141,7 +127,8 @@ class View(Screen[None]):
             text = "comparing ..."
         else:
             text = self.status()
-        self.bar("status").say(f" {text}")
+        pane = self.pane
+        self.bar("status").say(f" {text}", f"{pane.row + 1}/{pane.count} " if pane.count else "")
 
     def tell(self, text: str) -> None:
         """Show a message in the status line until the cursor moves."""
@@ -251,79 +238,3 @@ class View(Screen[None]):
         """Send a text to the terminal's clipboard."""
         self.app.copy_to_clipboard(text)
         self.tell(f"sent to the terminal's clipboard: {text}")
-
-    def action_filter(self) -> None:
-        """Ask for a filter."""
-        self.ask("filter", "/", self.filter)
-
-    def action_goto(self) -> None:
-        """Ask where to go."""
-        app = self.tracediff
-        keys = app.found.case.onset.judged if app.found else [t.key for t in app.a.tensors]
-        self.ask("goto", "go to:", "", suggest=[label(key) for key in keys])
-
-    def action_export(self) -> None:
-        """Ask for a file."""
-        self.ask("export", "write to:", f"tracediff-{self.NAME}.md")
-
-    def ask(self, what: str, word: str, value: str, *, suggest: list[str] | None = None) -> None:
-        """Open the prompt."""
-        prompt = self.query_one(Prompt)
-        prompt.suggester = SuggestFromList(suggest, case_sensitive=False) if suggest else None
-        prompt.open(what, word, value)
-
-    def close_prompt(self) -> None:
-        """Close the prompt and go back to the panel."""
-        self.query_one(Prompt).remove_class("-open")
-        try:
-            self.query(Panel).first().focus()
-        except NoMatches:  # the screen is going away
-            return
-
-    def on_input_changed(self, event: Prompt.Changed) -> None:
-        """Filter as the user types."""
-        prompt = event.input
-        if isinstance(prompt, Prompt) and prompt.what == "filter" and prompt.has_class("-open"):
-            self.filter = event.value
-            self.present()
-            self.show_status()
-
-    def on_input_submitted(self, event: Prompt.Submitted) -> None:
-        """Do what the prompt was opened for."""
-        prompt = event.input
-        assert isinstance(prompt, Prompt)  # there is no other input
-        self.close_prompt()
-        try:
-            if prompt.what == "goto":
-                self.go_to(event.value)
-            elif prompt.what == "export":
-                self.export(Path(event.value))
-        except TracediffError as error:
-            self.tell(f"{error.message}{f' ({error.hint})' if error.hint else ''}")
-
-    def go_to(self, text: str) -> None:
-        """Go to a step, a tensor, or both.
-
-        Raises:
-            UnknownName: There is no such place.
-        """
-        app = self.tracediff
-        if app.found is not None:
-            keys = tuple(app.found.case.onset.judged)
-        else:
-            keys = tuple(tensor.key for tensor in app.a.tensors)
-        app.spot = parse_spot(text, keys=keys, run=app.a, steps=app.steps, at=app.spot)
-        self.arrive()
-
-    def arrive(self) -> None:
-        """Show the place that the application holds now."""
-        self.show()
-
-    def export(self, path: Path) -> None:
-        """Write what is shown.
-
-        Raises:
-            UsageError: It cannot be written there, or not so.
-        """
-        written = sheets.write(self.sheet(), path, svg=self.app.export_screenshot())
-        self.tell(f"written: {written}")

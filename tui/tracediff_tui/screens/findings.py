@@ -47,7 +47,7 @@ class FindingsScreen(View):
                 Column("code"),
                 Column("conf", right=True),
                 Column("step", right=True, drop=1),
-                Column("cause", flexible=True, least=20),
+                Column("cause", flexible=True, least=20, cut_end=True),
             ],
             id="list",
         )

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from rich.text import Text
 from textual.widgets import Static
 
 from tracediff.report.comparison import phrases
 from tracediff.report.terminal import printable
 from tracediff_tui import palette
-from tracediff_tui.columns import Columns, columns, ticks
+from tracediff_tui.columns import zoomed
 from tracediff_tui.keys import bindings_of
 from tracediff_tui.screens.base import View
 from tracediff_tui.sheet import Sheet
+from tracediff_tui.views.drawing import Drawn, Frame, draw, labels_of, legend_text
 from tracediff_tui.views.overview import KINDS, Line
 from tracediff_tui.views.places import Spot, onsets
 from tracediff_tui.widgets.heatmap import Heatmap, Picture
@@ -43,7 +43,7 @@ class OverviewScreen(View):
         self.folded: frozenset[str] | None = None
         self.range: tuple[int, int] | None = None
         self.lines: tuple[Line, ...] = ()
-        self.columns: Columns | None = None
+        self.drawn: Drawn | None = None
         self._shown: Spot | None = None
 
     def body(self) -> Iterator[Widget]:
@@ -97,82 +97,19 @@ class OverviewScreen(View):
     def _draw(self) -> None:
         overview = self.tracediff.overview
         assert overview is not None  # called when it is there
-        labels = tuple(self._label(line) for line in self.lines)
-        start, stop = self.range or (0, overview.steps)
-        room = self.map.room_across(labels)
-        # Before step 0 stands in a column of its own: state may part before anything ran.
-        found = columns(start, stop, room - 1 if start == 0 else room, even=self.even)
-        lead = 1 if start == 0 else 0
-        self.columns = found
-        grid = overview.grid(palette.METRICS[self.metric])
-        worst = palette.worst_in(grid[:, 1 : stop + 1], found.starts)
-        levels = np.zeros((len(self.lines), lead + len(found)), np.uint8)
-        for row, line in enumerate(self.lines):
-            members = list(line.members)
-            levels[row, lead:] = _merge(worst[members])
-            if lead:
-                levels[row, 0] = _merge(grid[members, :1])[0]
-        if lead and found.width > 1:
-            found = Columns(found.starts, found.stop, (room) // (len(found) + 1) or 1)
-            found = Columns(found.starts, found.stop, min(6, found.width))
-            self.columns = found
-        axis = " " * (lead * found.width) + ticks(found)
-        marks = self._marks(lead)
-        picture = Picture(
-            labels,
-            levels,
-            axis=axis,
-            title=self._title(found, start, stop),
-            width=found.width,
-            marks=marks,
-            strong=frozenset(i for i, line in enumerate(self.lines) if line.entry is None),
+        frame = Frame(
+            palette.METRICS[self.metric], self.range, self.even, self.tracediff.options.plain
         )
+        labels = labels_of(overview, self.lines, frame)
+        self.drawn = drawn = draw(overview, self.lines, frame, self.map.room_across(labels))
         spot = self.tracediff.spot
-        row = column = None
+        row: int | None = None
+        column: int | None = None
         if spot is not None and spot != self._shown:
-            row, column = self._row_of(spot), self._column_of(spot)
+            row, column = self._row_of(spot), drawn.column_of(spot)
             self._shown = spot
         empty = "nothing passes: Esc ends the filter, t shows all kinds, = shows equal rows"
-        self.map.load(picture, row=row, column=column, empty=empty)
-
-    def _title(self, found: Columns, start: int, stop: int) -> str:
-        if start or stop != self.tracediff.steps:
-            return f"steps {start}-{stop - 1}"
-        if len(found) == stop - start:
-            return "step"
-        return "step (even)" if self.even else "step (log)"
-
-    def _label(self, line: Line) -> str:
-        overview = self.tracediff.overview
-        assert overview is not None  # there are lines only then
-        text = overview.label(line)
-        plain = self.tracediff.options.plain
-        if line.entry is None:
-            sign = ("+" if plain else "▸") if line.folded else ("-" if plain else "▾")
-            return f"{sign} {text}"
-        return f"  {text}"
-
-    def _marks(self, lead: int) -> dict[tuple[int, int], str]:
-        overview, found = self.tracediff.overview, self.columns
-        assert overview is not None and found is not None  # noqa: PT018 - as in _draw
-        sign = palette.PLAIN_ORIGIN if self.tracediff.options.plain else palette.ORIGIN
-        marks = {}
-        rows = {line.entry: row for row, line in enumerate(self.lines) if line.entry is not None}
-        onset = overview.found.case.onset
-        for key in onset.origins:
-            row = rows.get(overview.number.get(key))
-            place = onset.firsts[key]
-            if row is None:
-                continue
-            if place.moment == "before" and place.track.state and place.step == 0:
-                if lead:
-                    marks[row, 0] = sign
-            elif found.starts[0] <= place.step < found.stop:
-                marks[row, lead + found.of(place.step)] = sign
-        return marks
-
-    def _lead(self) -> int:
-        return 1 if (self.range or (0, 0))[0] == 0 else 0
+        self.map.load(drawn.picture, row=row, column=column, empty=empty)
 
     def _row_of(self, spot: Spot) -> int | None:
         overview = self.tracediff.overview
@@ -183,16 +120,9 @@ class OverviewScreen(View):
                 return row
         return None
 
-    def _column_of(self, spot: Spot) -> int:
-        assert self.columns is not None  # as in _draw
-        if spot.shown == "before" and spot.step == 0 and self._lead():
-            return 0
-        return self._lead() + self.columns.of(spot.step)
-
     def _span(self) -> tuple[int, int]:
-        assert self.columns is not None  # as in _draw
-        column = self.map.column - self._lead()
-        return (-1, -1) if column < 0 else self.columns.span(column)
+        assert self.drawn is not None  # a cell is there only then
+        return self.drawn.span(self.map.column)
 
     def _answer(self) -> None:
         found = self.tracediff.found
@@ -224,20 +154,13 @@ class OverviewScreen(View):
             self.bar("cause").say(f"   {text}" if comparison.verdict == "identical" else "")
 
     def _legend(self) -> None:
-        metric = palette.METRICS[self.metric]
-        plain = self.tracediff.options.plain
-        text = Text(f" {metric.title}: ", no_wrap=False, end="")
-        for level, words in palette.legend(metric):
-            text.append(palette.glyph(level, ascii_only=plain), palette.style(level))
-            text.append(f" {words}  ")
-        text.append(palette.PLAIN_ORIGIN if plain else palette.ORIGIN, "bold")
-        text.append(" origin")
+        text = legend_text(palette.METRICS[self.metric], plain=self.tracediff.options.plain)
         self.query_one("#legend", Static).update(text)
 
     def status(self) -> str:
         """Return all about the cell under the cursor."""
         overview = self.tracediff.overview
-        if overview is None or not self.lines or self.columns is None:
+        if overview is None or not self.lines or self.drawn is None:
             return ""
         line = self.lines[self.map.row]
         return overview.describe(line, palette.METRICS[self.metric], *self._span())
@@ -264,7 +187,7 @@ class OverviewScreen(View):
 
     def _take(self) -> None:
         overview = self.tracediff.overview
-        if overview is None or not self.lines or self.columns is None:
+        if overview is None or not self.lines or self.drawn is None:
             return
         line = self.lines[self.map.row]
         number, step = overview.worst_step(line, palette.METRICS[self.metric], *self._span())
@@ -353,15 +276,10 @@ class OverviewScreen(View):
 
     def action_zoom(self, by: int) -> None:
         """Show half as many steps around the cursor, or twice as many."""
-        if self.columns is None:
+        if self.drawn is None:
             return
-        total = self.tracediff.steps
-        start, stop = self.range or (0, total)
-        size = max(4, (stop - start) // 2) if by > 0 else (stop - start) * 2
         centre = max(0, self._span()[0])
-        start = max(0, min(centre - size // 2, total - size))
-        stop = min(total, start + size)
-        self.range = None if (start, stop) == (0, total) else (start, stop)
+        self.range = zoomed(self.range, self.tracediff.steps, centre, closer=by > 0)
         self._again()
 
     def action_whole(self) -> None:
@@ -380,10 +298,3 @@ class OverviewScreen(View):
         self._shown = None
         self.present()
         self.show_status()
-
-
-def _merge(
-    levels: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
-) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Return the worst of several rows, column by column."""
-    return palette.worst_in(levels.T.copy(), np.zeros(1, np.int64))[:, 0]

@@ -17,7 +17,7 @@ from tracediff.errors import TracediffError
 from tracediff.report.comparison import phrases
 from tracediff.report.terminal import printable
 from tracediff_tui import palette
-from tracediff_tui.columns import Columns, columns, ticks
+from tracediff_tui.columns import Columns, columns, ticks, zoomed
 from tracediff_tui.keys import bindings_of
 from tracediff_tui.screens.base import View
 from tracediff_tui.sheet import Sheet
@@ -25,8 +25,9 @@ from tracediff_tui.views.overview import KINDS
 from tracediff_tui.views.places import label
 from tracediff_tui.views.runs import METRICS, RunGrid
 from tracediff_tui.views.steps import Curve, curve
+from tracediff_tui.widgets.charts import sparkline
 from tracediff_tui.widgets.heatmap import Heatmap, Picture
-from tracediff_tui.widgets.lines import Bar, KeyBar, sparkline
+from tracediff_tui.widgets.lines import Bar, KeyBar
 
 if TYPE_CHECKING:
     from textual.widget import Widget
@@ -157,9 +158,9 @@ class RunScreen(View):
         picture = np.full((len(shown), len(self.columns)), palette.ABSENT, np.uint8)
         if grid.run.steps:
             worst = palette.worst_in(levels[:, :stop], self.columns.starts)
-            for row, one in enumerate(shown):
+            for at, one in enumerate(shown):
                 if isinstance(one, int):
-                    picture[row] = worst[one]
+                    picture[at] = worst[one]
         self.map.load(
             Picture(
                 labels,
@@ -319,11 +320,8 @@ class RunScreen(View):
         total = self.tracediff.a.steps
         if self.columns is None or not total:
             return
-        start, stop = self.range or (0, total)
-        size = max(4, (stop - start) // 2) if by > 0 else (stop - start) * 2
-        start = max(0, min(self.columns.span(self.map.column)[0] - size // 2, total - size))
-        stop = min(total, start + size)
-        self.range = None if (start, stop) == (0, total) else (start, stop)
+        centre = self.columns.span(self.map.column)[0]
+        self.range = zoomed(self.range, total, centre, closer=by > 0)
         self.show()
 
     def action_whole(self) -> None:

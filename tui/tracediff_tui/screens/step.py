@@ -28,7 +28,8 @@ from tracediff_tui.views.steps import (
     step_lines,
     step_sheet,
 )
-from tracediff_tui.widgets.lines import Bar, KeyBar, sparkline
+from tracediff_tui.widgets.charts import sparkline
+from tracediff_tui.widgets.lines import Bar, KeyBar
 from tracediff_tui.widgets.listing import Column, Listing, Row
 
 if TYPE_CHECKING:
@@ -186,9 +187,10 @@ class StepScreen(View):
         if self.size.height >= 20:
             width, plain = max(10, self.size.width - 30), self.tracediff.options.plain
             for role in ("loss", "learning_rate"):
-                if role == "learning_rate" and self.size.height < 30:
+                if role == "learning_rate" and self.size.height < 28:
                     continue
                 self._draw_curve(text, role, width, plain=plain)
+        text.rstrip()
         self.query_one("#curves", Static).update(text)
 
     def _draw_curve(self, text: Text, role: str, width: int, *, plain: bool) -> None:
@@ -206,7 +208,7 @@ class StepScreen(View):
             text.append(f" {title} {side} {here:<15} ")
             text.append(sparkline(one.values, width, low, high, ascii_only=plain), colour)
             text.append("\n")
-        if any(one is not None for one in sides):
+        if role == "loss" and any(one is not None for one in sides):
             steps = max(1, self.tracediff.steps)
             shown = min(width, steps)
             wide = width // shown if shown * 2 <= width else 1

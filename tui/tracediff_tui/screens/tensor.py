@@ -13,8 +13,6 @@ from textual.widgets import Static
 from textual.worker import get_current_worker
 
 from tracediff.errors import TracediffError
-from tracediff_tui import palette
-from tracediff_tui.columns import columns, ticks
 from tracediff_tui.keys import bindings_of
 from tracediff_tui.palette import BLUE, ORANGE
 from tracediff_tui.screens.base import View
@@ -22,17 +20,16 @@ from tracediff_tui.sheet import Sheet
 from tracediff_tui.views import tensors
 from tracediff_tui.views.elements import (
     HEADER,
-    RELATIVE_WORDS,
     SORTS,
-    ULP_WORDS,
     Elements,
     look,
 )
+from tracediff_tui.views.panes import drift_picture, histograms
 from tracediff_tui.views.places import Shown, Spot
 from tracediff_tui.views.slices import Slice
 from tracediff_tui.views.steps import step_lines
-from tracediff_tui.widgets.heatmap import Heatmap, Picture
-from tracediff_tui.widgets.lines import Bar, KeyBar, bars
+from tracediff_tui.widgets.heatmap import NOTHING, Heatmap
+from tracediff_tui.widgets.lines import Bar, KeyBar
 from tracediff_tui.widgets.listing import Column, Listing, Row
 
 if TYPE_CHECKING:
@@ -86,13 +83,13 @@ class TensorScreen(View):
         )
 
     @property
-    def list(self) -> Listing:
+    def worst(self) -> Listing:
         """The worst elements."""
         return self.query_one(Listing)
 
     def on_mount(self) -> None:
         """Put the cursor on the worst element."""
-        self.list.focus()
+        self.worst.focus()
 
     def present(self) -> None:
         """Show the tensor that the application is at."""
@@ -133,7 +130,7 @@ class TensorScreen(View):
         if message.spot != self.tracediff.spot:
             return
         self.elements, self.problem = message.elements, message.problem
-        self.list.row = self.list.top = 0
+        self.worst.row = self.worst.top = 0
         self._draw()
         self.show_status()
 
@@ -154,12 +151,15 @@ class TensorScreen(View):
             text = self.problem or "reading ..."
             histogram.update(Text(f" {text}"))
             relative.update("")
-            slice_map.load(Picture((), palette_levels()), empty="no elements to show")
-            self.list.load((), empty="no elements to show" if self.problem else "reading ...")
+            slice_map.load(NOTHING, empty="no elements to show")
+            self.worst.load((), empty="no elements to show" if self.problem else "reading ...")
             return
-        self._draw_histograms(histogram, relative)
+        wide, plain = self.has_class("-wide"), app.options.plain
+        left, right = histograms(self.elements, SORTS[self.sort], wide=wide, plain=plain)
+        histogram.update(left)
+        relative.update(right)
         rows = self._rows()
-        self.list.load(rows, empty="all elements are equal")
+        self.worst.load(rows, empty="all elements are equal")
         if self.slice is None:
             order = self.elements.orders[SORTS[self.sort]]
             flat = int(order[0]) if len(order) else 0
@@ -168,31 +168,10 @@ class TensorScreen(View):
             self.slice = Slice.of(self.elements.a.shape, at) if size else None
         self._draw_slice()
 
-    def _draw_histograms(self, left: Static, right: Static) -> None:
-        elements, plain = self.elements, self.tracediff.options.plain
-        assert elements is not None  # called when they are there
-        relative = [
-            "relative error",
-            *bars(RELATIVE_WORDS, elements.relative_counts.tolist(), 37, ascii_only=plain),
-        ]
-        if elements.ulp_counts is None:
-            left.update(Text("\n".join(f" {line}" for line in relative), no_wrap=True))
-            right.update("")
-            return
-        ulp = [
-            "distance in ulp",
-            *bars(ULP_WORDS, elements.ulp_counts.tolist(), 37, ascii_only=plain),
-        ]
-        wide = self.has_class("-wide")
-        # One histogram where there is room for one: the one that answers to the order below.
-        chosen = relative if SORTS[self.sort] == "rel" and not wide else ulp
-        left.update(Text("\n".join(f" {line}" for line in chosen), no_wrap=True))
-        right.update(Text("\n".join(f" {line}" for line in relative), no_wrap=True))
-
     def _draw_slice(self) -> None:
         slice_map = self.query_one("#slice", Heatmap)
         if self.slice is None or self.elements is None:
-            slice_map.load(Picture((), palette_levels()), empty="no elements")
+            slice_map.load(NOTHING, empty="no elements")
             return
         room = max(4, slice_map.size.width - 8 - 3)
         row, column = self.slice.cell
@@ -207,17 +186,7 @@ class TensorScreen(View):
         overview, spot = app.overview, app.spot
         if overview is None or spot is None:
             return
-        room = drift.room_across(("drift",))
-        found = columns(0, overview.steps, room)
-        grid = overview.grid(palette.METRICS[0])[[overview.number[spot.key]], 1:]
-        picture = Picture(
-            ("drift",),
-            palette.worst_in(grid, found.starts),
-            axis=ticks(found),
-            title="step",
-            width=found.width,
-        )
-        drift.load(picture, row=0, column=found.of(spot.step))
+        drift.load(*drift_picture(overview, spot, drift.room_across(("drift",))))
 
     def _rows(self) -> list[Row]:
         elements = self.elements
@@ -235,7 +204,7 @@ class TensorScreen(View):
                 flat = flat * extent + index
             return flat
         order = elements.orders[SORTS[self.sort]]
-        return int(order[self.list.row]) if self.list.row < len(order) else None
+        return int(order[self.worst.row]) if self.worst.row < len(order) else None
 
     def status(self) -> str:
         """Return the element under the cursor, in full."""
@@ -247,9 +216,9 @@ class TensorScreen(View):
         cells = self.elements.row(flat)
         total = self.elements.drift.different
         words = [f"{title} {cell}" for title, cell in zip(HEADER, cells, strict=True)][1:]
-        listed = len(self.list.rows)
-        if self.focused is self.list:
-            words.append(f"{self.list.row + 1} of {listed} shown, {total} differ")
+        listed = len(self.worst.rows)
+        if self.focused is self.worst:
+            words.append(f"{self.worst.row + 1} of {listed} shown, {total} differ")
         return " · ".join([cells[0], *words])
 
     def line(self) -> str:
@@ -275,7 +244,7 @@ class TensorScreen(View):
         if app.found is None or app.spot is None:
             return Sheet("nothing is shown")
         return tensors.tensor_sheet(
-            app.found, app.spot, self.elements, [row.cells for row in self.list.rows]
+            app.found, app.spot, self.elements, [row.cells for row in self.worst.rows]
         )
 
     def moved(self, panel: Widget) -> None:
@@ -306,13 +275,13 @@ class TensorScreen(View):
 
     def action_open(self) -> None:
         """Show the chosen element in the slice, or go back from there to the list."""
-        (self.list if self.pane.id != "list" else self.query_one("#slice", Heatmap)).focus()
+        (self.worst if self.pane.id != "list" else self.query_one("#slice", Heatmap)).focus()
         self.show_status()
 
     def action_jump(self, by: int) -> None:
         """Go to the next of the worst elements."""
-        self.list.focus()
-        self.list.select(self.list.row + by)
+        self.worst.focus()
+        self.worst.select(self.worst.row + by)
         self.show_status()
 
     def action_step(self, by: int) -> None:
@@ -352,7 +321,7 @@ class TensorScreen(View):
     def action_sort(self) -> None:
         """Sort the worst elements by another measure."""
         self.sort = (self.sort + 1) % len(SORTS)
-        self.list.row = self.list.top = 0
+        self.worst.row = self.worst.top = 0
         self.show()
 
     def action_bits(self) -> None:
@@ -373,8 +342,3 @@ class TensorScreen(View):
             self.slice = self.slice.pinned(by)
             self._draw_slice()
             self.tell(f"slice {self.slice.words()}")
-
-
-def palette_levels() -> palette.NDArray[palette.np.uint8]:
-    """Return no levels."""
-    return palette.np.zeros((0, 0), palette.np.uint8)

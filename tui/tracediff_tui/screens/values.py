@@ -22,7 +22,8 @@ from tracediff_tui.views.places import Shown, Spot, label
 from tracediff_tui.views.runs import DECADES, decades, largest, read_one
 from tracediff_tui.views.steps import short_type
 from tracediff_tui.views.tensors import side_words
-from tracediff_tui.widgets.lines import Bar, KeyBar, bars
+from tracediff_tui.widgets.charts import bars
+from tracediff_tui.widgets.lines import Bar, KeyBar
 from tracediff_tui.widgets.listing import Column, Listing, Row
 
 if TYPE_CHECKING:

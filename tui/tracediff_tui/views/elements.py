@@ -123,17 +123,20 @@ def read_pair(found: Examination, spot: Spot) -> tuple[NDArray[Any], NDArray[Any
         NotKept: A value was not kept, or not observed.
         DamagedTrace: A value cannot be read.
     """
-    pair = found.case.read(spot.key, spot.step, spot.moment)
+    pair: tuple[NDArray[Any], NDArray[Any]] | None = found.case.read(
+        spot.key, spot.step, spot.moment
+    )
     if pair is None:
         raise NotKept(
             "the values were not kept here: only digests, which tell whether they are equal",
             hint='record with TraceCallback(..., level="full") to see elements',
         )
     if spot.shown == "update":
-        before = found.case.read(spot.key, spot.step, "before")
+        before: Any = found.case.read(spot.key, spot.step, "before")
         if before is None:
             raise NotKept("the values before this step were not kept")
-        pair = pair[0] - before[0], pair[1] - before[1]
+        after_a, after_b = pair
+        pair = np.subtract(after_a, before[0]), np.subtract(after_b, before[1])
     return squeezed(pair[0]), squeezed(pair[1])
 
 

@@ -229,9 +229,8 @@ def cell_words(judged: Judged, step: int) -> list[str]:
     words.append(f"abs {phrases.number(float(cell['max_abs']))}")
     words.append(f"{int(cell['different'])} of {int(cell['size'])} differ")
     significant = (judged.before if before else judged.after)[at]
-    words.append(
-        f"{'beyond' if significant else 'within'} rounding ({phrases.number(float(tolerance), digits=2)})"
-    )
+    word = "beyond" if significant else "within"
+    words.append(f"{word} rounding ({phrases.number(float(tolerance), digits=2)})")
     return words
 
 

@@ -26,8 +26,8 @@ class Setting:
         key: What it is called there.
         a: A's value, or `ABSENT`.
         b: B's value.
-        mark: ``=`` the same, ``≈`` the same in another spelling, or not there, ``≠`` differs, ``+`` only in B,
-            ``-`` only in A.
+        mark: ``=`` the same, ``≈`` the same in another spelling, or not there, ``≠`` differs,
+            ``+`` only in B, ``-`` only in A.
         finding: The number of the finding that speaks of it, or None.
     """
 

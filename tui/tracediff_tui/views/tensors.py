@@ -43,11 +43,12 @@ def facts(found: Examination, spot: Spot, elements: Elements | None) -> list[str
         ]
     else:
         words = cell_words(judged, spot.step) if spot.shown != "before" else _before(found, spot)
-        if elements is not None and elements.drift.different:
-            words.append(f"cos {phrases.number(elements.drift.cosine, digits=6)}")
     row = next(r for r in found.comparison.drift if (r.role, r.tensor) == spot.key)
-    over = f"whole run: first {_step(row.first_step)}, beyond rounding {_step(row.first_significant_step)}"
+    beyond = _step(row.first_significant_step)
+    over = f"whole run: first {_step(row.first_step)}, beyond rounding {beyond}"
     over += f", max rel {phrases.number(row.relative_l2.max)}, growth {row.growth}"
+    if elements is not None and elements.drift.different and spot.shown != "update":
+        over += f" · cos here {phrases.number(elements.drift.cosine, digits=6)}"
     lines = [" · ".join(words), over]
     if elements is not None:
         lines += [

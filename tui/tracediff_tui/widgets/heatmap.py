@@ -46,7 +46,8 @@ class Picture:
     strong: frozenset[int] = frozenset()
 
 
-_EMPTY = Picture((), np.zeros((0, 0), np.uint8))
+NOTHING = Picture((), np.zeros((0, 0), np.uint8))
+"""A picture without rows."""
 
 
 class Heatmap(Panel):
@@ -56,7 +57,7 @@ class Heatmap(Panel):
 
     def __init__(self, *, id: str | None = None, labels: int = 24) -> None:  # noqa: A002
         super().__init__(id=id)
-        self.picture = _EMPTY
+        self.picture = NOTHING
         self.column = 0
         self.most = labels
         self.empty = ""
@@ -83,9 +84,9 @@ class Heatmap(Panel):
     def load(
         self,
         picture: Picture,
-        *,
         row: int | None = None,
         column: int | None = None,
+        *,
         empty: str = "",
     ) -> None:
         """Show another picture, and put the cursor there."""

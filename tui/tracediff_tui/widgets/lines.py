@@ -1,10 +1,9 @@
-"""Plain lines: the head of a screen, its status, curves, bars, and the keys at the bottom."""
+"""Single lines: the head of a screen, its status, and the keys at the bottom."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 from rich.segment import Segment
 from rich.style import Style
 from rich.text import Text
@@ -19,11 +18,7 @@ from tracediff_tui.keys import Key
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
     from textual.events import Click
-
-_BARS = "▁▂▃▄▅▆▇█"
-_PLAIN_BARS = "_.-=+*%#"
 
 
 class Bar(Static):
@@ -126,58 +121,3 @@ class KeyBar(Widget):
             if event.x < at:
                 self.post_message(self.Pressed(key))
                 return
-
-
-def sparkline(
-    values: NDArray[np.float64], width: int, low: float, high: float, *, ascii_only: bool = False
-) -> str:
-    """Return values as bars: each column the mean of its steps, ``!`` where one is not finite.
-
-    Args:
-        values: One a step; NaN counts as not finite.
-        width: Columns.
-        low: The value of the lowest bar.
-        high: The value of the highest.
-        ascii_only: Whether to use ASCII.
-
-    Example:
-        >>> sparkline(np.array([0.0, 1.0, 2.0, 3.0]), 4, 0.0, 3.0)
-        '▁▃▆█'
-    """
-    bars = _PLAIN_BARS if ascii_only else _BARS
-    count = min(width, len(values))
-    if not count:
-        return ""
-    parts = np.array_split(values, count)
-    span = high - low
-    text = []
-    for part in parts:
-        if not np.isfinite(part).all():
-            text.append("!")
-            continue
-        share = (float(part.mean()) - low) / span if span > 0 else 0.0
-        text.append(bars[round(max(0.0, min(1.0, share)) * (len(bars) - 1))])
-    if count * 2 <= width:
-        text = [one * (width // count) for one in text]
-    return "".join(text)
-
-
-def bars(
-    words: Sequence[str], counts: Sequence[int], width: int, *, ascii_only: bool = False
-) -> list[str]:
-    """Return a histogram as lines: a word, a bar, a count.
-
-    Example:
-        >>> bars(["0", "1-15"], [3, 1], 20)
-        ['   0 ████████████ 3', '1-15 ████         1']
-    """
-    left = max(map(len, words), default=0)
-    right = max((len(str(count)) for count in counts), default=1)
-    room = max(4, min(40, width - left - right - 3))
-    most = max(max(counts, default=1), 1)
-    full = "#" if ascii_only else "█"
-    lines = []
-    for word, count in zip(words, counts, strict=True):
-        length = max(1, round(count / most * room)) if count else 0
-        lines.append(f"{word:>{left}} {(full * length).ljust(room)} {count:>{right}}")
-    return lines

@@ -1,4 +1,4 @@
-"""A table of any length with a cursor; columns that do not fit are left out, names are shortened."""
+"""A table of any length with a cursor; columns that do not fit are left out, names shortened."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Column:
         flexible: Whether it takes what is left, and is shortened first.
         style: How to colour it.
         least: It is never made narrower than this.
+        cut_end: Whether a sentence stands in it: its end is cut off, not its middle.
     """
 
     title: str
@@ -32,6 +33,7 @@ class Column:
     flexible: bool = False
     style: str = ""
     least: int = 8
+    cut_end: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +125,7 @@ class Listing(Panel):
         if not self.rows and self.empty:
             return Strip([Segment(f" {self.empty}", base + Style(dim=True))])
         cells = [
-            _padded(self.columns[i].title, size, right=self.columns[i].right)
-            for i, size in self.fit(width)
+            _padded(self.columns[i].title, size, self.columns[i]) for i, size in self.fit(width)
         ]
         return Strip([Segment(" " + "  ".join(cells), base + Style(dim=True))])
 
@@ -142,13 +143,16 @@ class Listing(Panel):
             used = line_style + Style.parse(style) if style else line_style
             if position:
                 segments.append(Segment("  ", line_style))
-            segments.append(
-                Segment(_padded(shown.cells[i], size, right=self.columns[i].right), used)
-            )
+            segments.append(Segment(_padded(shown.cells[i], size, self.columns[i]), used))
         return Strip(segments).adjust_cell_length(width, line_style)
 
 
-def _padded(text: str, width: int, *, right: bool) -> str:
-    fitted = shorten(text, width)
+def _padded(text: str, width: int, column: Column) -> str:
+    if column.cut_end and display_width(text) > width:
+        fitted = text[: width - 1] + "…"
+        while display_width(fitted) > width:
+            fitted = fitted[:-2] + "…"
+    else:
+        fitted = shorten(text, width)
     blanks = " " * (width - display_width(fitted))
-    return blanks + fitted if right else fitted + blanks
+    return blanks + fitted if column.right else fitted + blanks
