@@ -341,7 +341,7 @@ def test_batches_of_any_shape_are_stored_one_after_the_other(tmp_path):
 
 
 def test_sparse_gradients_keep_their_rows(tmp_path):
-    # Given indexed slices: of as many rows, of fewer, of the same values in other rows, of equal ones
+    # Given indexed slices: of as many rows, of fewer, of the same values in another order
     key = ("gradient", "w")
     slices = [
         (np.ones((2, 3), np.float32), np.array([4, 1])),
