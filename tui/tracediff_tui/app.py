@@ -47,6 +47,7 @@ class TracediffApp(App[None]):
         overview: The same as a heat map.
         spot: Where the user is.
         problem: What went wrong, or None.
+        waiting: How often the user asked to go deeper before there was anything to show.
     """
 
     TITLE = "tracediff"
@@ -96,6 +97,7 @@ class TracediffApp(App[None]):
         self.problem: TracediffError | None = None
         self.done: tuple[int, int] | None = None
         self.history: list[str] = []
+        self.waiting = 0
         if self.options.theme:
             self.theme = self.options.theme
 
@@ -114,6 +116,10 @@ class TracediffApp(App[None]):
         await self.switch_mode(self.home)
         if self.b is not None:
             self.compare()
+        elif self.options.at:
+            self._begin_at(tuple(tensor.key for tensor in self.a.tensors))
+            if self.spot is not None:
+                self.go("values")
 
     @work(thread=True, exclusive=True, group="compare")
     def compare(self) -> None:
@@ -153,11 +159,10 @@ class TracediffApp(App[None]):
         self.found, self.overview = message.found, message.overview
         if not again:
             self.spot = first_spot(self.found)
-            if self.options.at:
-                self._begin_at(self.options.at)
+            self._begin_at(tuple(self.found.case.onset.judged))
         self.show_again()
-        if self.options.at and not again and self.spot is not None and ":" in self.options.at:
-            self.go("tensor")
+        if not again:
+            self._go_deeper()
 
     def on_tracediff_app_failed(self, message: Failed) -> None:
         """Leave if there is nothing to look at; else say what went wrong, and stay."""
@@ -166,18 +171,25 @@ class TracediffApp(App[None]):
             self.exit()
         self.show_again()
 
-    def _begin_at(self, text: str) -> None:
-        assert self.found is not None and self.b is not None  # noqa: PT018 - it was just compared
+    def _begin_at(self, keys: tuple[tuple[str, str], ...]) -> None:
+        """Go to where the command line says."""
+        if not self.options.at:
+            return
         try:
             self.spot = parse_spot(
-                text,
-                keys=tuple(self.found.case.onset.judged),
-                run=self.a,
-                steps=self.steps,
-                at=self.spot,
+                self.options.at, keys=keys, run=self.a, steps=self.steps, at=self.spot
             )
         except TracediffError as problem:
             self.notify(f"--at: {problem.message}", severity="warning", markup=False)
+
+    def _go_deeper(self) -> None:
+        """Go where the command line says, or as deep as Enter was pressed before."""
+        deeper = ["step", "tensor"][: self.waiting]
+        if self.options.at:
+            deeper = ["tensor"] if ":" in self.options.at else ["step"]
+        if self.spot is not None and deeper and self.current_mode == self.home:
+            self.history += [self.home, *deeper[:-1]]
+            self.switch_mode(deeper[-1])
 
     def show_again(self) -> None:
         """Let the screen in front show what there is now."""

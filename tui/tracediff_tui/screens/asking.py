@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from textual.css.query import NoMatches
 from textual.screen import Screen
 from textual.suggester import SuggestFromList
 
@@ -74,10 +73,11 @@ class Asking(Screen[None]):
     def close_prompt(self) -> None:
         """Close the prompt and go back to the panel."""
         self.query_one(Prompt).remove_class("-open")
-        try:
-            self.query(Panel).first().focus()
-        except NoMatches:  # the screen is going away
-            return
+        self.home_pane().focus()
+
+    def home_pane(self) -> Panel:
+        """Return the panel that the keys begin in: the list where there is one."""
+        return self.query("#list, #map").first(Panel)
 
     def on_input_changed(self, event: Prompt.Changed) -> None:
         """Filter as the user types."""

@@ -59,11 +59,11 @@ class View(Asking):
     def pane(self) -> Panel:
         """The panel that the keys move in."""
         focused = self.focused
-        return focused if isinstance(focused, Panel) else self.query(Panel).first()
+        return focused if isinstance(focused, Panel) else self.home_pane()
 
     def on_mount(self) -> None:
         """Put the cursor into the first panel."""
-        self.query(Panel).first().focus()
+        self.home_pane().focus()
 
     def on_screen_resume(self, _event: ScreenResume) -> None:
         """Show what there is now."""
@@ -103,9 +103,11 @@ class View(Asking):
     def show_head(self) -> None:
         """Say whose runs these are, and which screen this is."""
         app = self.tracediff
-        runs = [f"A {printable(app.a.path)}"]
-        if app.b is not None:
-            runs.append(f"B {printable(app.b.path)}")
+        paths = [run.path for run in (app.a, app.b) if run is not None]
+        if sum(map(len, paths)) + 40 > self.size.width:
+            names = [path.replace("\\", "/").rstrip("/").split("/")[-1] for path in paths]
+            paths = names if len(set(names)) == len(names) else paths
+        runs = [f"{side} {printable(path)}" for side, path in zip("AB", paths, strict=False)]
         number = next(key.shown for key in KEYS if key.id == self.NAME)
         joint = "  <>  " if app.options.plain else "  ⇄  "
         self.bar("head").say(" " + joint.join(runs), f"{number} {TITLES[self.NAME]} ")

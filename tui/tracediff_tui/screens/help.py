@@ -103,7 +103,7 @@ class KeysScreen(Overlay):
         """Return the registry's part for the screen, and the legend."""
         rows = [
             (key.shown.replace("⏎", "Enter") if self.plain else key.shown, key.label, key.help)
-            for key in keys_of(self.about)
+            for key in sorted(keys_of(self.about), key=lambda key: key.rank or 99)
         ]
         lines = [f"{TITLES[self.about]}: keys", "", *table(rows)]
         if self.about in ("overview", "step", "tensor"):

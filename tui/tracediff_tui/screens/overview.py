@@ -198,7 +198,11 @@ class OverviewScreen(View):
 
     def action_open(self) -> None:
         """Open a fold; else the step of the cell."""
-        if not self.lines or self.tracediff.overview is None:
+        if self.tracediff.overview is None:
+            # Whoever is faster than the comparison gets there when it is done.
+            self.tracediff.waiting += 1
+            return
+        if not self.lines:
             return
         line = self.lines[self.map.row]
         if line.folded:

@@ -170,6 +170,7 @@ class RunScreen(View):
                 width=self.columns.width,
                 strong=frozenset(i for i, one in enumerate(shown) if isinstance(one, str)),
             ),
+            row=None if self.map.count else 1,
             empty="nothing passes: Esc ends the filter, t shows all kinds",
         )
 

@@ -90,8 +90,9 @@ class SettingsScreen(View):
             return Row(("", row, "", "", ""), style="bold")
         mark = _PLAIN.get(row.mark, row.mark) if self.tracediff.options.plain else row.mark
         same = row.mark in ("=", "≈")
-        b = row.b if self.tracediff.b is not None else ""
-        return Row((mark, f"  {row.key}", row.a, b, self._code(row)), style="dim" if same else "")
+        return Row(
+            (mark, f"  {row.key}", row.a, row.b, self._code(row)), style="dim" if same else ""
+        )
 
     def _code(self, row: Setting) -> str:
         found = self.tracediff.found

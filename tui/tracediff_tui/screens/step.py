@@ -71,7 +71,7 @@ class StepScreen(View):
             [
                 Column(titles["#"], right=True, drop=4),
                 Column("stage"),
-                Column("tensor", flexible=True, least=16),
+                Column("tensor", flexible=True, least=28),
                 Column("shape", drop=5),
                 Column("rel L2", right=True),
                 Column("ulp", right=True, drop=2),

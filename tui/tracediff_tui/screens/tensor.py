@@ -87,10 +87,6 @@ class TensorScreen(View):
         """The worst elements."""
         return self.query_one(Listing)
 
-    def on_mount(self) -> None:
-        """Put the cursor on the worst element."""
-        self.worst.focus()
-
     def present(self) -> None:
         """Show the tensor that the application is at."""
         app = self.tracediff
@@ -213,13 +209,15 @@ class TensorScreen(View):
         flat = self._flat()
         if self.elements is None or flat is None:
             return ""
-        cells = self.elements.row(flat)
-        total = self.elements.drift.different
-        words = [f"{title} {cell}" for title, cell in zip(HEADER, cells, strict=True)][1:]
-        listed = len(self.worst.rows)
+        cells = dict(zip(HEADER, self.elements.row(flat), strict=True))
+        # What the table may leave out in a narrow terminal comes first.
+        order = ("index", "rel", "ulp", "abs", "A", "B", "A bits", "B bits")
+        words = [f"{name} {cells[name]}" if name != "index" else cells[name] for name in order]
         if self.focused is self.worst:
-            words.append(f"{self.worst.row + 1} of {listed} shown, {total} differ")
-        return " · ".join([cells[0], *words])
+            listed, total = len(self.worst.rows), self.elements.drift.different
+            if listed < total:
+                words.insert(4, f"the worst {listed} of {total} that differ")
+        return " · ".join(words)
 
     def line(self) -> str:
         """Return the row under the cursor."""

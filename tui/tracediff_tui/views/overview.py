@@ -223,14 +223,14 @@ def cell_words(judged: Judged, step: int) -> list[str]:
     if not cell["known"]:
         return ["differs; by how much is not known: values were not kept"]
     tolerance = (judged.tolerance_before if before else judged.tolerance_after)[at]
-    words = [f"rel {phrases.number(float(cell['relative_l2']))}"]
+    significant = (judged.before if before else judged.after)[at]
+    word = "beyond" if significant else "within"
+    allowed = phrases.number(float(tolerance), digits=2)
+    words = [f"rel {phrases.number(float(cell['relative_l2']))}, {word} rounding ({allowed})"]
     if judged.track.floats:
         words.append(f"{phrases.whole(int(cell['max_ulp']))} ulp")
     words.append(f"abs {phrases.number(float(cell['max_abs']))}")
     words.append(f"{int(cell['different'])} of {int(cell['size'])} differ")
-    significant = (judged.before if before else judged.after)[at]
-    word = "beyond" if significant else "within"
-    words.append(f"{word} rounding ({phrases.number(float(tolerance), digits=2)})")
     return words
 
 

@@ -52,9 +52,13 @@ def settings(a: Run, b: Run | None, comparison: Comparison | None = None) -> tup
     for place in dict.fromkeys([*left, *right]):
         section, key = place
         one, other = left.get(place, _MISSING), right.get(place, _MISSING)
-        mark = "=" if b is None else _mark(section, one, other)
-        found = None if comparison is None or mark == "=" else _finding(comparison, section, key)
-        result.append(Setting(section, key, _words(one), _words(other), mark, found))
+        mark = "" if b is None else _mark(section, one, other)
+        found = (
+            None if comparison is None or mark in ("", "=") else _finding(comparison, section, key)
+        )
+        result.append(
+            Setting(section, key, _words(one), _words(other) if b is not None else "", mark, found)
+        )
     order = {name: i for i, name in enumerate(dict.fromkeys(one.section for one in result))}
     return tuple(sorted(result, key=lambda one: order[one.section]))
 

@@ -91,8 +91,13 @@ class Listing(Panel):
 
     def _fit(self, width: int) -> list[tuple[int, int]]:
         natural = [
-            max([display_width(c.title), *(display_width(r.cells[i]) for r in self.rows)])
-            for i, c in enumerate(self.columns)
+            max((display_width(row.cells[i]) for row in self.rows), default=0)
+            for i in range(len(self.columns))
+        ]
+        # A column with nothing in it is not shown, whatever its title.
+        natural = [
+            max(size, display_width(column.title)) if size else 0
+            for size, column in zip(natural, self.columns, strict=True)
         ]
         kept = [i for i, size in enumerate(natural) if size]
 
