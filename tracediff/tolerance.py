@@ -100,6 +100,10 @@ UPDATE_ROUNDING = 4.0
 """Epsilons of the weight's norm by which rounding the weight itself may change an update."""
 UPDATE_TOLERANCE_BLIND = 1e-3
 """As `UPDATE_TOLERANCE`, where no gradient was recorded that could explain a difference."""
+STATISTIC_UPDATE = 1e-4
+"""As `UPDATE_TOLERANCE`, for moving statistics: variances cancel, momenta are float32."""
+STATISTIC_FEEDBACK = 0.2
+"""How much of its own difference a moving statistic may carry into its next move."""
 NOISE_GRADIENT = 1e-6
 """A gradient of a norm below this share of the run's global gradient norm is rounding noise."""
 GRADIENT_FLOOR = 2.0 * EPS32
@@ -108,6 +112,8 @@ CONDITION = {"activation": 2.0, "loss": 2.0, "gradient": 5.0, "metric": 5.0}
 """How many times the drift of the weights that went in may come out of what is computed."""
 GROWTH_STEPS = 10
 """Steps for which a drift must have been non-zero to be taken for rounding that grows."""
+STATISTIC_FACTOR = 3.0
+"""How many times the drift of all weights or gradients a moving statistic may follow it by."""
 KINK_WINDOW = 10
 """Steps looked at to tell a passing difference from a lasting one."""
 KINK_STEPS = 3

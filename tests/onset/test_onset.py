@@ -224,3 +224,12 @@ def test_without_recorded_gradients_another_rule_is_still_found(tmp_path):
     assert place(compare(a, b))[:2] == (1, "update")
     c = make_trace(tmp_path / "c.zarr", without(changed(SGD, reordered_sums=True)))
     assert compare(a, c).verdict == "rounding"
+
+
+def test_a_statistic_that_moves_a_little_otherwise_is_not_taken_for_growth(tmp_path):
+    # GIVEN rounding everywhere, and a moving statistic that drifts off slowly but steadily
+    plan = changed(SGD, batch_norm=True, tanh=True, steps=60)
+    other = changed(plan, reordered_sums=True, bn_momentum=0.99002)
+    comparison = compared(tmp_path, plan, other)
+    assert place(comparison)[1:] == ("update", "bn/moving_mean")
+    assert comparison.first_divergence.origin

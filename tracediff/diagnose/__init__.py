@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from tracediff.diagnose.adam_counter import adam_counter
 from tracediff.diagnose.case import Case as Case
 from tracediff.diagnose.data import data
-from tracediff.diagnose.forward import layers, loss, random_layer, statistics
+from tracediff.diagnose.forward import is_statistic, layers, loss, random_layer, statistics
 from tracediff.diagnose.gradients import gradients
 from tracediff.diagnose.initial import initial_slots, initial_weights
 from tracediff.diagnose.metrics import metrics
@@ -20,7 +20,7 @@ from tracediff.diagnose.precision import precision
 from tracediff.diagnose.state import external, trainable
 from tracediff.diagnose.structure import structure, unpaired_slots
 from tracediff.diagnose.unexplained import rounding, unexplained
-from tracediff.model import STAGES, Finding
+from tracediff.model import Finding
 
 Rule = Callable[[Case], Iterable[Finding]]
 
@@ -68,7 +68,13 @@ def _explains(case: Case, finding: Finding) -> bool:
     first = case.first
     if first is None:
         return True
-    return finding.step == first.step and STAGES.index(finding.stage) == STAGES.index(first.stage)
+    if (finding.code == "layer.state") is not is_statistic(case, first):
+        # Statistics move in the update stage, but the optimizer has no hand in them.
+        return finding.stage != "update" and (finding.step, finding.stage) == (
+            first.step,
+            first.stage,
+        )
+    return (finding.step, finding.stage) == (first.step, first.stage)
 
 
 def _rank(case: Case, finding: Finding) -> tuple[bool, bool, float]:

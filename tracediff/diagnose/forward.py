@@ -24,7 +24,7 @@ def layers(case: Case) -> Iterable[Finding]:
     """Name layers whose settings differ, as far as what they compute may differ by it."""
     place = _begins_in_forward(case)
     settings = list(layer_settings(case))
-    moving = {p.track.pair.layer for p in case.firsts("weight") if _statistic(case, p)}
+    moving = {p.track.pair.layer for p in case.firsts("weight") if is_statistic(case, p)}
     regularised = "regularizer"
     for setting in settings:
         confirmed = place is not None and (
@@ -192,7 +192,8 @@ def _loss_parts(loss: object) -> tuple[str | None, dict[str, object]]:
     return _LOSS_NAMES.get(plainly, plainly), settings
 
 
-def _statistic(case: Case, place: Place) -> bool:
+def is_statistic(case: Case, place: Place) -> bool:
+    """Say whether a divergence is in state that moves without being trained."""
     tensor = case.a.find("weight", place.track.pair.a or "")
     return place.stage == "update" and tensor is not None and tensor.trainable is False
 
@@ -201,7 +202,7 @@ def statistics(case: Case) -> Iterable[Finding]:
     """Find non-trained state that evolves otherwise from equal inputs."""
     groups: dict[str, list[Place]] = {}
     for place in case.firsts("weight"):
-        if _statistic(case, place) and case.is_origin(place):
+        if is_statistic(case, place) and case.is_origin(place):
             groups.setdefault(place.track.pair.layer or place.track.pair.name, []).append(place)
     settings = {(one.layer, one.key): one for one in layer_settings(case)}
     for layer, places in groups.items():

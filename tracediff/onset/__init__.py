@@ -172,7 +172,7 @@ def _unexplained(
     envelope: NDArray[np.float64],
 ) -> NDArray[np.bool_]:
     """Return where ``flags`` is true and smooth growth of rounding does not explain it."""
-    smooth = grown(one.track, cells, envelope, before=moment == "before" and one.track.state)
+    smooth = grown(one, cells, envelope, before=moment == "before" and one.track.state)
     return np.asarray(flags & ~(smooth & ~_local(key, one, moment)))
 
 
@@ -241,7 +241,8 @@ def _begins(judged: Mapping[Key, Judged], key: Key, place: Place) -> bool:
         return True
     if place.stage == "state":
         return step == 0 or bool(judged[key].external[step])
-    if place.quantity == "update":
+    fed = ("gradient", name) in judged or ("applied_gradient", name) in judged
+    if place.quantity == "update" and fed:
         # The probe itself allows for what went into the update.
         return not any(_after(judged, other, step) for other in _slots_and_rate(judged, name))
     entering = any(

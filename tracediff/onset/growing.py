@@ -14,7 +14,13 @@ import numpy as np
 from tracediff.drift import Series, Track
 from tracediff.onset.judge import Judged, reference
 from tracediff.onset.noise import Key
-from tracediff.tolerance import GROWTH_FACTOR, GROWTH_STEPS, KINK_STEPS, KINK_WINDOW
+from tracediff.tolerance import (
+    GROWTH_FACTOR,
+    GROWTH_STEPS,
+    KINK_STEPS,
+    KINK_WINDOW,
+    STATISTIC_FACTOR,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,15 +43,17 @@ def run_wide(judged: Mapping[Key, Judged], count: int) -> NDArray[np.float64]:
 
 
 def grown(
-    track: Track, cells: Series, envelope: NDArray[np.float64], *, before: bool
+    one: Judged, cells: Series, envelope: NDArray[np.float64], *, before: bool
 ) -> NDArray[np.bool_]:
     """Say at which steps a difference is what earlier rounding may have grown to.
 
     It must have been non-zero at `GROWTH_STEPS` earlier steps, and be at most `GROWTH_FACTOR` times
-    the largest relative drift so far: of the tensor itself, or of the run as a whole.
+    the largest relative drift so far: of the tensor itself, or of the run as a whole. Moving
+    statistics amplify nothing and enter no step: they may only follow the run, by
+    `STATISTIC_FACTOR`.
 
     Args:
-        track: The track.
+        one: The track, judged.
         cells: Its cells before or after each step.
         envelope: What `run_wide` returned.
         before: Whether ``cells`` are those before each step.
@@ -53,13 +61,15 @@ def grown(
     count = len(cells)
     if not count:
         return np.zeros(0, bool)
-    history = _history(track)
-    own = _scaled(track.after)
-    past = np.r_[0.0, np.maximum(np.maximum.accumulate(own), envelope)[:-1]]
+    history = _history(one.track)
+    own = np.maximum.accumulate(_scaled(one.track.after))
+    reached = envelope if one.statistic else np.maximum(own, envelope)
+    past = np.r_[0.0, reached[:-1]]
     if before:
         # What stands before a step is what the step before left: judge it by the same past.
         past, history = np.r_[0.0, past[:-1]], np.r_[0, history[:-1]]
-    smooth = _scaled(cells) <= GROWTH_FACTOR * past
+    factor = STATISTIC_FACTOR if one.statistic else GROWTH_FACTOR
+    smooth = _scaled(cells) <= factor * past
     known = cells["known"] & ~cells["reshaped"] & (cells["mismatched"] == 0)
     return np.asarray(smooth & known & (history >= GROWTH_STEPS))
 

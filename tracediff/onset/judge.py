@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from tracediff.tolerance import (
     CONDITION,
     EPS32,
     GRADIENT_FLOOR,
+    STATISTIC_FEEDBACK,
+    STATISTIC_UPDATE,
     SYSTEMATIC_UPDATE,
     TOLERANCES,
     UPDATE_ROUNDING,
@@ -46,6 +48,7 @@ class Judged:
         tolerance_after: The same after it.
         noise: Where the difference is noise around zero.
         external: For state, where something other than the optimizer changed it, in either run.
+        statistic: Whether it is state that moves without being trained.
     """
 
     track: Track
@@ -56,6 +59,7 @@ class Judged:
     tolerance_after: Numbers
     noise: Flags
     external: Flags
+    statistic: bool = False
 
 
 def judge(
@@ -100,6 +104,7 @@ def judge(
         quiet_steps = noise.get(key, np.zeros(count, bool))
         if track.before is not None:
             one = _judge_state(track, allowed, quiet_steps, external.get(key), unit)
+            one = replace(one, statistic=kind == "moving statistic")
             judged[key] = one
             if kind == "weight":
                 entering = np.maximum(entering, np.where(one.before, 0.0, one.tolerance_before))
@@ -118,7 +123,7 @@ def judge(
         judged[key] = Judged(
             track, zeros, after & ~quiet_steps, zeros, allowed, allowed, quiet_steps, zeros
         )
-    return _with_updates(judged, trainable)
+    return _with_updates(judged, trainable, drift)
 
 
 def _eps(track: Track, coarse: float) -> float:
@@ -245,34 +250,43 @@ def _few_flips(
 
 
 def _with_updates(
-    judged: dict[Key, Judged], trainable: Mapping[str, bool | None]
+    judged: dict[Key, Judged], trainable: Mapping[str, bool | None], drift: Numbers
 ) -> dict[Key, Judged]:
     """Add, for each weight, where its update differs beyond what it inherits."""
     result = dict(judged)
     for (role, name), one in judged.items():
-        update = one.track.update
-        if role != "weight" or update is None or trainable.get(name) is False:
+        if role != "weight" or one.track.update is None:
             continue
         gradient = judged.get(("applied_gradient", name)) or judged.get(("gradient", name))
-        share = UPDATE_TOLERANCE if gradient is not None else UPDATE_TOLERANCE_BLIND
-        coarse = max(1.0, one.track.eps / EPS32)
-        room = share * coarse * np.maximum.accumulate(update["norm"])
-        room = room + UPDATE_ROUNDING * one.track.eps * update["weight_norm"]
+        if trainable.get(name) is False:
+            room = _room(one.track, STATISTIC_UPDATE) + _carried(one.track, drift)
+        else:
+            blind = gradient is None
+            room = _room(one.track, UPDATE_TOLERANCE_BLIND if blind else UPDATE_TOLERANCE)
         agrees = ~one.before & ~one.noise
         if gradient is not None:
             agrees &= ~gradient.after
         for key, other in judged.items():
             if key[0] == "slot" and split_slot(key[1])[0] == name:
                 agrees &= ~other.before
+        update = one.track.update
         flags = update["present"] & (update["unexplained"] > room) & agrees
-        result[role, name] = Judged(
-            one.track,
-            one.before,
-            one.after,
-            np.asarray(flags),
-            one.tolerance_before,
-            one.tolerance_after,
-            one.noise,
-            one.external,
-        )
+        result[role, name] = replace(one, update=np.asarray(flags))
     return result
+
+
+def _room(track: Track, share: float) -> Numbers:
+    """Return by how much two updates may differ: a share of the largest, and rounding."""
+    assert track.update is not None
+    coarse = max(1.0, track.eps / EPS32)
+    room = share * coarse * np.maximum.accumulate(track.update["norm"])
+    return np.asarray(room + UPDATE_ROUNDING * track.eps * track.update["weight_norm"])
+
+
+def _carried(track: Track, drift: Numbers) -> Numbers:
+    """Return how far drifting weights, and its own drift, may carry a moving statistic apart."""
+    assert track.update is not None
+    assert track.before is not None
+    own = np.nan_to_num(track.before["norm_difference"])
+    weights = CONDITION["gradient"] * drift * np.maximum.accumulate(track.update["norm"])
+    return np.asarray(STATISTIC_FEEDBACK * own + weights)
