@@ -1,9 +1,12 @@
 """The command `tracediff-record`: runs a training script unchanged and records every `Model.fit` in it."""
 
 import argparse
+import builtins
+import importlib.util
 import os
 import runpy
 import sys
+import types
 from typing import List, Optional
 
 from tracediff_hooks._version import __version__
@@ -78,10 +81,17 @@ def main(argv: Optional[List[str]] = None) -> int:
     try:
         if options.module:
             sys.path[0] = os.getcwd()
+            if not _is_module(options.script):
+                return _trouble(
+                    "there is no module {}".format(options.script), "a script is named without -m"
+                )
             runpy.run_module(options.script, run_name="__main__", alter_sys=True)
         else:
             sys.path[0] = os.path.dirname(os.path.abspath(options.script))
-            runpy.run_path(options.script, run_name="__main__")
+            _run_script(options.script)
+    except SystemExit as ended:
+        if ended.code not in (None, 0):
+            raise
     finally:
         recorded = callback.used
         callback.close()
@@ -91,6 +101,30 @@ def main(argv: Optional[List[str]] = None) -> int:
             "hand-written training loops are not recorded by this command",
         )
     return 0
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name + ".").startswith(error.name + "."):
+            return False
+        raise  # a package above it misses something else
+
+
+def _run_script(path: str) -> None:
+    """Does what `python PATH` does.
+
+    `runpy.run_path` makes one name of `__file__` and `sys.argv[0]`, where Python from 3.9 on has an absolute
+    one and the one that the user gave, and forgets the module before what the script left to `atexit` runs.
+    """
+    script = types.ModuleType("__main__")
+    script.__file__ = os.path.abspath(path) if sys.version_info >= (3, 9) else path
+    script.__dict__["__builtins__"] = builtins
+    with open(path, "rb") as file:
+        code = compile(file.read(), script.__file__, "exec", dont_inherit=True)
+    sys.modules["__main__"] = script
+    exec(code, script.__dict__)  # noqa: S102 - the user's own script, as they asked
 
 
 def _trouble(message: str, hint: Optional[str]) -> int:
