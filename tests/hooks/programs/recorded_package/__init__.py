@@ -1,0 +1,1 @@
+"""A package with a training module, as `python -m` runs it."""
