@@ -4,7 +4,7 @@ Walks a model of any generation through what all of them share (`layers`, `weigh
 """
 
 import re
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 TRANSPARENT = ("cell", "layer")
 """Attributes that hold the one inner layer of a layer: the cell of an RNN, what TimeDistributed wraps."""
@@ -102,7 +102,7 @@ def named_layers(model: Any, auto_named: AutoNamed) -> List[NamedLayer]:
     if left:
         # Weights that a subclassed model made for itself.
         name = snake_case(type(model).__name__)
-        result.append(NamedLayer(name, model, _unique_weights(name, [("", v) for v in left])))
+        result.append(NamedLayer(name, model, _unique_weights(name, [("", model, v) for v in left])))
     return result
 
 
@@ -116,31 +116,33 @@ def _walk(
             for inner in _walk(layer, name + "/", auto_named, seen):
                 yield inner
             rest = [v for v in layer.weights if id(v) not in seen]
-            located = [("", variable) for variable in rest]
+            located = [("", layer, variable) for variable in rest]
         else:
-            paths = {}  # type: Dict[int, str]
-            _locate(layer, "", paths, set())
+            places = {}  # type: Dict[int, Tuple[str, Any]]
+            _locate(layer, "", places, set())
             located = [
-                (paths.get(id(variable), ""), variable)
+                places.get(id(variable), ("", layer)) + (variable,)
                 for variable in layer.weights
                 if id(variable) not in seen
             ]
-        seen.update(id(variable) for _, variable in located)
+        seen.update(id(variable) for _, _, variable in located)
         if located or not is_model(layer):
             yield NamedLayer(name, layer, _unique_weights(name, located))
 
 
-def _locate(layer: Any, path: str, paths: Dict[int, str], visited: Set[int]) -> None:
-    """Maps the variables of the layers inside a layer to the attributes that lead there."""
+def _locate(
+    layer: Any, path: str, places: Dict[int, Tuple[str, Any]], visited: Set[int]
+) -> None:
+    """Maps the variables of the layers inside a layer to the attributes that lead there, and to their owners."""
     visited.add(id(layer))
     for attribute, inner in sorted(_inner_layers(layer), key=_public_first):
         if id(inner) in visited:
             continue
         part = attribute.lstrip("_")
         step = path if part in TRANSPARENT else path + part + "/"
-        _locate(inner, step, paths, visited)
+        _locate(inner, step, places, visited)
         for variable in inner.weights:
-            paths.setdefault(id(variable), step)
+            places.setdefault(id(variable), (step, inner))
 
 
 def _public_first(item: Tuple[str, Any]) -> Tuple[bool, bool, str]:
@@ -166,14 +168,34 @@ def _is_layer(value: Any) -> bool:
     )
 
 
+def variable_name(variable: Any) -> str:
+    """What the framework calls a variable, without scopes."""
+    return str(variable.name).split(":")[0].split("/")[-1]
+
+
+WEIGHT_NAMES = {
+    ("DepthwiseConv1D", "kernel"): "depthwise_kernel",
+    ("DepthwiseConv2D", "kernel"): "depthwise_kernel",
+}
+"""Class of the layer, what Keras 3 calls a weight -> what the generations before it call it."""
+
+
+def _local_name(owner: Any, variable: Any) -> str:
+    name = variable_name(variable)
+    plain = re.sub(r"_\d+$", "", name)
+    if plain != name and getattr(owner, plain, None) is variable:
+        # Cells of one recurrent layer share a scope in Keras 2.3, where TensorFlow tells equal names apart.
+        name = plain
+    return WEIGHT_NAMES.get((class_name(owner), name), name)
+
+
 def _unique_weights(
-    layer: str, located: List[Tuple[str, Any]]
+    layer: str, located: Sequence[Tuple[str, Any, Any]]
 ) -> Tuple[Tuple[str, Any], ...]:
     result = []  # type: List[Tuple[str, Any]]
     counts = {}  # type: Dict[str, int]
-    for path, variable in located:
-        local = str(variable.name).split(":")[0].split("/")[-1]
-        name = "{}/{}{}".format(layer, path, local)
+    for path, owner, variable in located:
+        name = "{}/{}{}".format(layer, path, _local_name(owner, variable))
         count = counts.get(name, 0)
         counts[name] = count + 1
         result.append((name if count == 0 else "{}_{}".format(name, count), variable))
@@ -201,6 +223,18 @@ ADAM_SLOTS = {
     "momentums": "m", "velocities": "v", "velocity_hats": "vhat", "ms": "m", "vs": "v",
     "vhats": "vhat", "velocity": "v", "momentum": "m", "velocity_hat": "vhat",
 }
+
+
+OPTIMIZER_VARIABLES = {
+    "momentum_cache": "m_schedule", "m_cache": "m_schedule", "u_product": "m_schedule",
+}
+"""What tf.keras and Keras 3 call the one variable of Nadam -> what Keras 2.3 calls it."""
+
+
+def optimizer_variable_name(framework_name: str) -> str:
+    """The canonical name of a variable that an optimizer keeps for all weights together."""
+    plain = framework_name.lstrip("_")
+    return OPTIMIZER_VARIABLES.get(plain, plain)
 
 
 def slot_name(optimizer_class: str, framework_slot: str) -> str:

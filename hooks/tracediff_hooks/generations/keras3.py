@@ -16,7 +16,7 @@ from tracediff_hooks.generations.private_copy import private_copy
 from tracediff_hooks.generations.step_taps import (
     TAPS, StepTaps, optimizers_of, replaced, set_plainly, take_off, view,
 )
-from tracediff_hooks.names import named_layers, slot_name
+from tracediff_hooks.names import named_layers, optimizer_variable_name, slot_name
 from tracediff_hooks.recorder import Key
 from tracediff_hooks.session import (
     Session, StackDescription, StateTensor, optimizer_tensor, slot_tensor, weight_tensors,
@@ -300,9 +300,12 @@ def _slots(optimizer: Any, weights: Sequence[StateTensor]) -> List[StateTensor]:
             if tensor is not None and slot is not None and id(slot) not in placed:
                 placed.add(id(slot))
                 found.append(slot_tensor(tensor, name, slot, _dtype))
+    # Most of what Keras 3 keeps for itself is just called "variable".
+    attributes = {id(value): name for name, value in vars(owner).items() if hasattr(value, "assign")}
     for variable in optimizer.variables:
         if id(variable) not in placed:
-            found.append(optimizer_tensor(variable.name, variable, _dtype))
+            name = optimizer_variable_name(attributes.get(id(variable), variable.name))
+            found.append(optimizer_tensor(name, variable, _dtype))
     found.append(optimizer_tensor("iteration", owner._iterations, _dtype))
     return found
 

@@ -126,6 +126,9 @@ class KerasGraphHook:
             # Keras 2.3 counts by class name and from 1 (keras/engine/base_layer.py).
             count = uids.get(type(layer).__name__, 0) or uids.get(stem, 0)
             return number is not None and 1 <= number <= count
+        if stem == "input":
+            # Inputs alone are counted from 1, and under a key of their own (input_layer.py).
+            return number is not None and 1 <= number <= uids.get(stem, 0)
         return (number or 0) < uids.get(("", stem), 0)
 
     def _slots(self, weights: List[StateTensor]) -> List[StateTensor]:
@@ -155,6 +158,8 @@ class KerasGraphHook:
             owner = by_variable.get(id(trained[position % len(trained)]))
             kind = position // len(trained)
             name = kinds[kind] if kind < len(kinds) else "slot_{}".format(kind)
+            if name == "vhat" and not getattr(optimizer, "amsgrad", True):
+                continue  # a placeholder of shape (1,)
             if owner is not None and _shape(variable) == (owner.spec.shape or ()):
                 found.append(slot_tensor(owner, name, variable, _dtype))
         iterations = getattr(optimizer, "iterations", None)

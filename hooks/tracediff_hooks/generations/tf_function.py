@@ -14,7 +14,7 @@ from tracediff_hooks.generations.logs_metrics import metrics
 from tracediff_hooks.generations.step_taps import (
     TAPS, StepTaps, optimizers_of, replaced, set_plainly, take_off, view,
 )
-from tracediff_hooks.names import named_layers, slot_name
+from tracediff_hooks.names import named_layers, optimizer_variable_name, slot_name, variable_name
 from tracediff_hooks.recorder import Key
 from tracediff_hooks.session import (
     Session, StackDescription, StateTensor, optimizer_tensor, slot_tensor, weight_tensors,
@@ -217,6 +217,14 @@ class TfFunctionHook:
                 if variable is not None:
                     name = slot_name(type(optimizer).__name__, slot)
                     state.append(slot_tensor(tensor, name, variable, _dtype))
+        slots = {id(t.variable) for t in state}
+        for variable in optimizer.weights:
+            if (
+                id(variable) not in slots and variable is not optimizer._iterations
+                and not variable.shape.as_list()
+            ):
+                name = optimizer_variable_name(variable_name(variable))
+                state.append(optimizer_tensor(name, variable, _dtype))
         if optimizer._iterations is not None:
             state.append(optimizer_tensor("iteration", optimizer._iterations, _dtype))
         self._state = state
@@ -224,6 +232,10 @@ class TfFunctionHook:
     def _auto_named(self, layer: Any, stem: str, number: Optional[int]) -> bool:
         backend = sys.modules["tensorflow.python.keras.backend"]
         uids = backend.PER_GRAPH_OBJECT_NAME_UIDS
+        if stem == "input":
+            # Inputs alone are counted from 1, and under a key of their own (input_layer.py).
+            counts = [names.get(stem, 0) for names in list(uids.values())]
+            return number is not None and 1 <= number <= max(counts or [0])
         counts = [names.get(("", stem), 0) for names in list(uids.values())]
         return (number or 0) < max(counts or [0])
 
