@@ -363,6 +363,14 @@ def describe_compile(model: Any) -> Dict[str, Any]:
     for name in ("loss", "metrics", "loss_weights", "weighted_metrics", "sample_weight_mode"):
         if name not in arguments and hasattr(model, name):
             arguments[name] = getattr(model, name)
+    # tf.keras of TensorFlow 2.3 keeps them with what it compiled (compile_utils.py).
+    for owner, name in (
+        ("compiled_loss", "loss_weights"), ("compiled_metrics", "metrics"),
+        ("compiled_metrics", "weighted_metrics"),
+    ):
+        given = "_user_" + name
+        if compiled is None and hasattr(getattr(model, owner, None), given):
+            arguments[name] = getattr(getattr(model, owner), given)
     for name in ("run_eagerly", "jit_compile", "auto_scale_loss"):
         if hasattr(model, name):
             arguments[name] = getattr(model, name)
