@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 from contextlib import contextmanager, suppress
@@ -188,10 +189,7 @@ def test_an_error_names_path_tensor_and_step(tmp_path):
 @pytest.mark.parametrize("bytes_", [b"\xff" * 8, b"\x07" + b"\0" * 7, b"\0" * 8])
 def test_an_impossible_number_of_steps_is_found(tmp_path, bytes_):
     path = make_trace(tmp_path / "a.zarr", linear_run(steps=6))
-    chunk = path / "run-0/progress/0"
-    if len(chunk.read_bytes()) != 8:
-        pytest.skip("progress is compressed, so its codec notices")
-    chunk.write_bytes(bytes_)
+    (path / "run-0/progress/0").write_bytes(gzip.compress(bytes_))
     with pytest.raises(DamagedTrace, match="progress says"):
         open_trace(path)
 
@@ -305,7 +303,7 @@ def contents_or_raise(path):
 def test_a_killed_run_is_read_up_to_its_progress(tmp_path):
     # given: arrays that had grown further when the run was killed, its last chunk not written
     path = make_trace(tmp_path / "a.zarr", linear_run(steps=8, status="recording"))
-    (path / "run-0/progress/0").write_bytes(np.int64(5).tobytes())
+    (path / "run-0/progress/0").write_bytes(gzip.compress(np.int64(5).tobytes()))
     for name in ("fit", "seconds"):
         change_rows(path / "run-0/steps" / name, 5000)
     change_rows(path / "run-0/state/digest", 9000)
@@ -329,7 +327,7 @@ def test_changes_from_outside_in_a_killed_run_count_up_to_its_progress(tmp_path)
     path = make_trace(
         tmp_path / "a.zarr", RunPlan(steps, {weight: np.zeros(1)}, status="recording")
     )
-    (path / "run-0/progress/0").write_bytes(np.int64(5).tobytes())
+    (path / "run-0/progress/0").write_bytes(gzip.compress(np.int64(5).tobytes()))
     for name in ("step", "column", "version", "digest"):
         change_rows(path / "run-0/external" / name, 9000)
     # when
