@@ -227,7 +227,7 @@ KEYS = (
         "sort",
         "Sort",
         "sort by abs, ulp or rel; in a step by order or size",
-        ("tensor", "step", "values"),
+        ("tensor", "step"),
         3,
     ),
     Key("bits", "x", "x", "bits", "Bits", "hex, or sign, exponent and mantissa", ("tensor",), 4),

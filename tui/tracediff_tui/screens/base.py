@@ -42,6 +42,7 @@ class View(Asking):
         super().__init__()
         self.filter = ""
         self.message = ""
+        self._due = False
 
     def compose(self) -> ComposeResult:
         """Lay out the screen."""
@@ -67,11 +68,21 @@ class View(Asking):
 
     def on_screen_resume(self, _event: ScreenResume) -> None:
         """Show what there is now."""
-        self.call_after_refresh(self.show)
+        self._soon()
 
     def on_resize(self, _event: Resize) -> None:
         """Fill the new size."""
-        self.call_after_refresh(self.show)
+        self._soon()
+
+    def _soon(self) -> None:
+        """Show what there is once, when everything has its size."""
+        if not self._due:
+            self._due = True
+            self.call_after_refresh(self._show_due)
+
+    def _show_due(self) -> None:
+        self._due = False
+        self.show()
 
     def show(self) -> None:
         """Show what there is now."""

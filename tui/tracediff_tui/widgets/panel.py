@@ -78,7 +78,8 @@ class Panel(Widget, can_focus=True):
             strip = self.draw(self.top + y - self.head, width, base)
         else:
             strip = Strip([])
-        return strip.adjust_cell_length(width, base).crop(0, width)
+        # One segment a run of one style: every segment costs its colours on the line.
+        return strip.adjust_cell_length(width, base).crop(0, width).simplify()
 
     def move(self, down: int, across: int) -> None:
         """Move the cursor; ``across`` is for panels with columns."""
