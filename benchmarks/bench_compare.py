@@ -1,4 +1,5 @@
-"""Prints what comparing costs: `compare` on two traces that differ everywhere, over numpy's `norm(a - b)` on the same bytes."""
+"""Prints what comparing costs: `compare` on two traces that differ everywhere, over numpy's `norm(a
+- b)` on the same bytes."""
 
 import tempfile
 import time
@@ -6,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import zarr
+
 from tracediff.compare import compare
 from tracediff_hooks.recorder import Recorder, TensorSpec
 

@@ -1,7 +1,8 @@
-"""The demonstration of `make demo`: records a training live with the newest stack, compares it with a run of 2019.
+"""The demonstration of `make demo`: records a training live with the newest stack, compares it with
+a run of 2019.
 
-The old run, Keras 2.3 on TensorFlow 1.15, is shipped as a trace; the new one is recorded now, through the hook, by
-the script beside it. On paper both do the same thing.
+The old run, Keras 2.3 on TensorFlow 1.15, is shipped as a trace; the new one is recorded now,
+through the hook, by the script beside it. On paper both do the same thing.
 """
 
 import subprocess

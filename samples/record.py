@@ -1,4 +1,5 @@
-"""Records the sample traces anew, each on its stack: `make samples`, or `record.py STACK ...` for some of them."""
+"""Records the sample traces anew, each on its stack: `make samples`, or `record.py STACK ...` for
+some of them."""
 
 import os
 import subprocess
@@ -48,7 +49,11 @@ def record(stack: str, trace: Path) -> str:
     script = DIGITS.relative_to(ROOT) / SCRIPTS[stack]
     run = subprocess.run(
         [stack_python(stack), "-W", "ignore", str(script), "--trace", str(trace)],
-        cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         check=False,
     )
     if run.returncode != 0:

@@ -1,7 +1,7 @@
 """Prints what recording costs on this stack: time of a fit with the hook over time of a plain one.
 
-Runs on every stack. The conditions take turns in one process, so that a noisy machine disturbs them alike; the first
-fit of each compiles and is not counted.
+Runs on every stack. The conditions take turns in one process, so that a noisy machine disturbs them
+alike; the first fit of each compiles and is not counted.
 """
 
 import shutil
@@ -73,11 +73,13 @@ def main():
                 if turn:
                     times.append(spent)
         plain = np.median(taken[None])
-        print("{:<4} plain {:6.1f} ms a step".format(name, 1000 * plain / STEPS), end="")
+        print(f"{name:<4} plain {1000 * plain / STEPS:6.1f} ms a step", end="")
         for level in ("digest", "full"):
             ratios = np.array(taken[level]) / np.array(taken[None])
-            print("   {} {:.2f} ({:.2f} to {:.2f})".format(
-                level, np.median(ratios), ratios.min(), ratios.max()), end="")
+            print(
+                f"   {level} {np.median(ratios):.2f} ({ratios.min():.2f} to {ratios.max():.2f})",
+                end="",
+            )
         print(flush=True)
 
 

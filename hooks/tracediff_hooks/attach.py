@@ -1,7 +1,8 @@
-"""Records scripts that know nothing of it: wraps `Model.fit` of whatever framework a script imports.
+"""Records scripts that know nothing of it: wraps `Model.fit` of whatever framework a script
+imports.
 
-An import hook wraps the classes right after their module has run, before the script can use them; that also
-lets the gradients of graph-mode optimizers be watched from the beginning.
+An import hook wraps the classes right after their module has run, before the script can use them;
+that also lets the gradients of graph-mode optimizers be watched from the beginning.
 """
 
 import functools
@@ -72,16 +73,16 @@ def record_every_fit(callback: TraceCallback) -> None:
     """
     watch_optimizers()
     wrap = functools.partial(_wrap_fit, callback=callback)
-    _when_loaded({name: wrap for name in FIT_MODULES})
+    _when_loaded(dict.fromkeys(FIT_MODULES, wrap))
 
 
 def watch_optimizers() -> None:
     """Watches the optimizers of every framework that is or will be loaded.
 
-    Graph-mode gradients are built once, by a model's first training: whoever watches from the import of this package
-    on has them also for a callback that is made later.
+    Graph-mode gradients are built once, by a model's first training: whoever watches from the
+    import of this package on has them also for a callback that is made later.
     """
-    _when_loaded({name: watch for name in OPTIMIZER_MODULES})
+    _when_loaded(dict.fromkeys(OPTIMIZER_MODULES, watch))
 
 
 def _when_loaded(actions: Dict[str, Callable[[ModuleType], None]]) -> None:
@@ -94,7 +95,8 @@ def _when_loaded(actions: Dict[str, Callable[[ModuleType], None]]) -> None:
 
 def _wrap_fit(module: ModuleType, *, callback: TraceCallback) -> None:
     model = module.__dict__.get("Model")
-    # `keras` 2.4 has a module of this name that re-exports tf.keras: that class is wrapped where it is defined.
+    # `keras` 2.4 has a module of this name that re-exports tf.keras: that class is wrapped where it
+    # is defined.
     if model is None or model.__module__ != module.__name__:
         return
     for name in ("fit", "fit_generator"):
@@ -116,14 +118,19 @@ def _recorded(method: Any, callback: TraceCallback) -> Any:
     @functools.wraps(method)
     def fit(self: Any, *args: Any, **kwargs: Any) -> Any:
         if callback.busy:
-            return method(self, *args, **kwargs)  # `fit` calls `fit_generator`, or a callback trains
+            return method(
+                self, *args, **kwargs
+            )  # `fit` calls `fit_generator`, or a callback trains
         try:
             bound = signature.bind(self, *args, **kwargs)
         except TypeError:
             return method(self, *args, **kwargs)  # the framework says what is wrong
         callbacks = bound.arguments.get("callbacks")
-        given = list(getattr(callbacks, "callbacks", callbacks) or []) if not hasattr(
-            callbacks, "set_model") or hasattr(callbacks, "callbacks") else [callbacks]
+        given = (
+            list(getattr(callbacks, "callbacks", callbacks) or [])
+            if not hasattr(callbacks, "set_model") or hasattr(callbacks, "callbacks")
+            else [callbacks]
+        )
         if any(isinstance(item, TraceCallback) for item in given):
             return method(self, *args, **kwargs)  # the script records itself
         if hasattr(callbacks, "callbacks"):

@@ -10,9 +10,9 @@ from tracediff_hooks.generations.gradient_registry import watch_loaded
 from tracediff_hooks.recorder import Recorder
 from tracediff_hooks.session import Session
 
-
-# model -> the hook last attached to it. An exception in `fit` leaves it there, and a second one on top
-# of it would see the first instead of the framework's step. The model itself keeps an attached hook alive.
+# model -> the hook last attached to it. An exception in `fit` leaves it there, and a second one on
+# top of it would see the first instead of the framework's step. The model itself keeps an attached
+# hook alive.
 _attached = weakref.WeakKeyDictionary()  # type: weakref.WeakKeyDictionary[Any, Any]
 
 
@@ -28,16 +28,17 @@ class TraceCallback:
     model.fit(x, y, callbacks=[TraceCallback("a.zarr")])
     ```
 
-    It derives from no framework's class, so that one class serves all of them. What it records and where is described
-    in docs/trace-format.md. Used for several fits, it continues the run while the model stays the same
-    and begins another run in the same store when it does not.
+    It derives from no framework's class, so that one class serves all of them. What it records and
+    where is described in docs/trace-format.md. Used for several fits, it continues the run while
+    the model stays the same and begins another run in the same store when it does not.
 
     Args:
         store: where to write the trace; a folder that must not exist yet.
-        level: ``"full"`` keeps every element, ``"digest"`` keeps digests and scalars, ``"auto"`` keeps every element
-            unless one step is larger than 64 MiB.
+        level: ``"full"`` keeps every element, ``"digest"`` keeps digests and scalars, ``"auto"``
+            keeps every element unless one step is larger than 64 MiB.
         overwrite: replace a trace that stands at ``store``.
-        compression: None, ``"lz4"`` or ``"zstd"``; float32 training state shrinks little and costs time.
+        compression: None, ``"lz4"`` or ``"zstd"``; float32 training state shrinks little and costs
+            time.
 
     Raises:
         TraceExistsError: something stands at ``store``; nothing is ever overwritten silently.
@@ -45,18 +46,21 @@ class TraceCallback:
     """
 
     async_safe = True
-    """Keras 3 may run other callbacks in the background if all are safe there; this one does its work elsewhere."""
+    """Keras 3 may run other callbacks in the background if all are safe there; this one does its
+    work elsewhere."""
     _supports_tf_logs = True
     _chief_worker_only = False
 
     def __init__(
-        self, store: Union[str, "os.PathLike[str]"], *, level: str = "auto",
-        overwrite: bool = False, compression: Optional[str] = None,
+        self,
+        store: Union[str, "os.PathLike[str]"],
+        *,
+        level: str = "auto",
+        overwrite: bool = False,
+        compression: Optional[str] = None,
     ) -> None:
         watch_loaded()
-        self._recorder = Recorder(
-            store, level=level, overwrite=overwrite, compression=compression
-        )
+        self._recorder = Recorder(store, level=level, overwrite=overwrite, compression=compression)
         self._session = None  # type: Optional[Session]
         self._hook = None  # type: Any
         self.params = {}  # type: Mapping[str, Any]
@@ -81,7 +85,7 @@ class TraceCallback:
         try:
             self._hook = hook_for(model, self._session)
         except UnsupportedModel as error:
-            self._session.event("unsupported", "nothing is recorded: {}".format(error))
+            self._session.event("unsupported", f"nothing is recorded: {error}")
             return
         self._session.guard(self._take_over)
 
@@ -116,7 +120,8 @@ class TraceCallback:
 
     @contextlib.contextmanager
     def fitting(self) -> Iterator[None]:
-        """Marks the time of a `fit` that was given this callback; an exception ends the recording of it."""
+        """Marks the time of a `fit` that was given this callback; an exception ends the recording
+        of it."""
         self.busy = True
         try:
             yield

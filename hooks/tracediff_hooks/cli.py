@@ -1,4 +1,5 @@
-"""The command `tracediff-record`: runs a training script unchanged and records every `Model.fit` in it."""
+"""The command `tracediff-record`: runs a training script unchanged and records every `Model.fit` in
+it."""
 
 import argparse
 import builtins
@@ -32,23 +33,32 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tracediff-record",
         description="Run a training script and record every training step in it into a trace.",
-        epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="tracediff-record -o TRACE [options] SCRIPT [ARGS ...]\n"
         "       tracediff-record -o TRACE [options] -m MODULE [ARGS ...]",
     )
-    parser.add_argument("-o", "--output", required=True, metavar="TRACE", help="where to write the trace")
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="TRACE", help="where to write the trace"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a trace that is there")
     parser.add_argument(
-        "--level", choices=LEVELS, default="auto",
+        "--level",
+        choices=LEVELS,
+        default="auto",
         help="keep every element (full), only digests and scalars (digest), or full unless a step "
         "is larger than 64 MiB (auto, the default)",
     )
     parser.add_argument(
-        "--compression", choices=("lz4", "zstd"), default=None,
+        "--compression",
+        choices=("lz4", "zstd"),
+        default=None,
         help="compress values: training state shrinks by about a tenth and takes longer to write",
     )
     parser.add_argument("--version", action="version", version="tracediff-record " + __version__)
-    parser.add_argument("-m", dest="module", action="store_true", help="SCRIPT is the name of a module")
+    parser.add_argument(
+        "-m", dest="module", action="store_true", help="SCRIPT is the name of a module"
+    )
     parser.add_argument("script", metavar="SCRIPT", help="the training script")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="ARGS", help="its arguments")
     return parser
@@ -66,12 +76,12 @@ def main(argv: Optional[List[str]] = None) -> int:
     from tracediff_hooks.callback import TraceCallback
 
     if not options.module and not os.path.isfile(options.script):
-        return _trouble(
-            "there is no script {}".format(options.script), "name a file, or a module with -m"
-        )
+        return _trouble(f"there is no script {options.script}", "name a file, or a module with -m")
     try:
         callback = TraceCallback(
-            options.output, level=options.level, overwrite=options.overwrite,
+            options.output,
+            level=options.level,
+            overwrite=options.overwrite,
             compression=options.compression,
         )
     except FileExistsError as error:
@@ -83,7 +93,7 @@ def main(argv: Optional[List[str]] = None) -> int:
             sys.path[0] = os.getcwd()
             if not _is_module(options.script):
                 return _trouble(
-                    "there is no module {}".format(options.script), "a script is named without -m"
+                    f"there is no module {options.script}", "a script is named without -m"
                 )
             runpy.run_module(options.script, run_name="__main__", alter_sys=True)
         else:
@@ -97,7 +107,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         callback.close()
     if not recorded:
         return _trouble(
-            "{} called no Model.fit, so nothing was recorded".format(options.script),
+            f"{options.script} called no Model.fit, so nothing was recorded",
             "hand-written training loops are not recorded by this command",
         )
     return 0
@@ -115,8 +125,9 @@ def _is_module(name: str) -> bool:
 def _run_script(path: str) -> None:
     """Does what `python PATH` does.
 
-    `runpy.run_path` makes one name of `__file__` and `sys.argv[0]`, where Python from 3.9 on has an absolute
-    one and the one that the user gave, and forgets the module before what the script left to `atexit` runs.
+    `runpy.run_path` makes one name of `__file__` and `sys.argv[0]`, where Python from 3.9 on has an
+    absolute one and the one that the user gave, and forgets the module before what the script left
+    to `atexit` runs.
     """
     script = types.ModuleType("__main__")
     script.__file__ = os.path.abspath(path) if sys.version_info >= (3, 9) else path
@@ -128,7 +139,7 @@ def _run_script(path: str) -> None:
 
 
 def _trouble(message: str, hint: Optional[str]) -> int:
-    print("error: {}".format(message), file=sys.stderr)
+    print(f"error: {message}", file=sys.stderr)
     if hint:
-        print("hint: {}".format(hint), file=sys.stderr)
+        print(f"hint: {hint}", file=sys.stderr)
     return 2

@@ -12,13 +12,39 @@ import numpy as np
 from tracediff_hooks._version import __version__
 
 PACKAGES = (
-    "tensorflow", "keras", "tf_keras", "jax", "jaxlib", "torch", "numpy", "zarr", "numcodecs", "h5py",
+    "tensorflow",
+    "keras",
+    "tf_keras",
+    "jax",
+    "jaxlib",
+    "torch",
+    "numpy",
+    "zarr",
+    "numcodecs",
+    "h5py",
 )
 VARIABLE_PREFIXES = (
     # Not all of TF_*: other tools keep secrets there.
-    "TF_CUDNN_", "TF_DETERMINISTIC_", "TF_DISABLE_", "TF_ENABLE_", "TF_FORCE_", "TF_GPU_",
-    "TF_NUM_", "TF_USE_", "TF_XLA_", "KERAS_BACKEND", "XLA_FLAGS", "CUDA_VISIBLE_DEVICES",
-    "CUBLAS_", "NVIDIA_TF32", "OMP_", "MKL_", "OPENBLAS_", "JAX_", "TORCH_", "PYTHONHASHSEED",
+    "TF_CUDNN_",
+    "TF_DETERMINISTIC_",
+    "TF_DISABLE_",
+    "TF_ENABLE_",
+    "TF_FORCE_",
+    "TF_GPU_",
+    "TF_NUM_",
+    "TF_USE_",
+    "TF_XLA_",
+    "KERAS_BACKEND",
+    "XLA_FLAGS",
+    "CUDA_VISIBLE_DEVICES",
+    "CUBLAS_",
+    "NVIDIA_TF32",
+    "OMP_",
+    "MKL_",
+    "OPENBLAS_",
+    "JAX_",
+    "TORCH_",
+    "PYTHONHASHSEED",
 )
 
 
@@ -33,7 +59,8 @@ def versions() -> Dict[str, str]:
 
 
 def surroundings() -> Dict[str, Any]:
-    """The machine, the command line, environment variables, and the state of Python's and numpy's random streams."""
+    """The machine, the command line, environment variables, and the state of Python's and numpy's
+    random streams."""
     return {
         "platform": platform.platform(),
         "machine": platform.machine(),

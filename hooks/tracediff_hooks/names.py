@@ -1,13 +1,15 @@
 """Canonical names: the same thing has the same name on every stack.
 
-Walks a model of any generation through what all of them share (`layers`, `weights`, `name`), imports no framework.
+Walks a model of any generation through what all of them share (`layers`, `weights`, `name`),
+imports no framework.
 """
 
 import re
 from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 TRANSPARENT = ("cell", "layer")
-"""Attributes that hold the one inner layer of a layer: the cell of an RNN, what TimeDistributed wraps."""
+"""Attributes that hold the one inner layer of a layer: the cell of an RNN, what TimeDistributed
+wraps."""
 
 AutoNamed = Callable[[Any, str, Optional[int]], bool]
 """(layer, stem, number) -> whether the framework can have made up the name stem_number."""
@@ -74,7 +76,7 @@ class _Namer:
         while True:
             count = self._counts.get(stem, 0)
             self._counts[stem] = count + 1
-            name = stem if count == 0 else "{}_{}".format(stem, count)
+            name = stem if count == 0 else f"{stem}_{count}"
             if name not in self._taken:
                 self._taken.add(name)
                 return name
@@ -102,13 +104,13 @@ def named_layers(model: Any, auto_named: AutoNamed) -> List[NamedLayer]:
     if left:
         # Weights that a subclassed model made for itself.
         name = snake_case(type(model).__name__)
-        result.append(NamedLayer(name, model, _unique_weights(name, [("", model, v) for v in left])))
+        result.append(
+            NamedLayer(name, model, _unique_weights(name, [("", model, v) for v in left]))
+        )
     return result
 
 
-def _walk(
-    model: Any, prefix: str, auto_named: AutoNamed, seen: Set[int]
-) -> Iterator[NamedLayer]:
+def _walk(model: Any, prefix: str, auto_named: AutoNamed, seen: Set[int]) -> Iterator[NamedLayer]:
     namer = _Namer(auto_named)
     for layer in model.layers:
         name = prefix + namer.name(layer)
@@ -130,10 +132,9 @@ def _walk(
             yield NamedLayer(name, layer, _unique_weights(name, located))
 
 
-def _locate(
-    layer: Any, path: str, places: Dict[int, Tuple[str, Any]], visited: Set[int]
-) -> None:
-    """Maps the variables of the layers inside a layer to the attributes that lead there, and to their owners."""
+def _locate(layer: Any, path: str, places: Dict[int, Tuple[str, Any]], visited: Set[int]) -> None:
+    """Maps the variables of the layers inside a layer to the attributes that lead there, and to
+    their owners."""
     visited.add(id(layer))
     for attribute, inner in sorted(_inner_layers(layer), key=_public_first):
         if id(inner) in visited:
@@ -155,17 +156,17 @@ def _inner_layers(layer: Any) -> Iterator[Tuple[str, Any]]:
         if _is_layer(value):
             yield attribute, value
         elif isinstance(value, (list, tuple)) and attribute not in (
-            "_layers", "_self_tracked_trackables", "_flat_layers",
+            "_layers",
+            "_self_tracked_trackables",
+            "_flat_layers",
         ):
             for position, item in enumerate(value):
                 if _is_layer(item):
-                    yield "{}/{}".format(attribute, position), item
+                    yield f"{attribute}/{position}", item
 
 
 def _is_layer(value: Any) -> bool:
-    return hasattr(value, "weights") and any(
-        cls.__name__ == "Layer" for cls in type(value).__mro__
-    )
+    return hasattr(value, "weights") and any(cls.__name__ == "Layer" for cls in type(value).__mro__)
 
 
 def variable_name(variable: Any) -> str:
@@ -184,7 +185,8 @@ def _local_name(owner: Any, variable: Any) -> str:
     name = variable_name(variable)
     plain = re.sub(r"_\d+$", "", name)
     if plain != name and getattr(owner, plain, None) is variable:
-        # Cells of one recurrent layer share a scope in Keras 2.3, where TensorFlow tells equal names apart.
+        # Cells of one recurrent layer share a scope in Keras 2.3, where TensorFlow tells equal
+        # names apart.
         name = plain
     return WEIGHT_NAMES.get((class_name(owner), name), name)
 
@@ -195,23 +197,29 @@ def _unique_weights(
     result = []  # type: List[Tuple[str, Any]]
     counts = {}  # type: Dict[str, int]
     for path, owner, variable in located:
-        name = "{}/{}{}".format(layer, path, _local_name(owner, variable))
+        name = f"{layer}/{path}{_local_name(owner, variable)}"
         count = counts.get(name, 0)
         counts[name] = count + 1
-        result.append((name if count == 0 else "{}_{}".format(name, count), variable))
+        result.append((name if count == 0 else f"{name}_{count}", variable))
     return tuple(result)
 
 
 SLOT_NAMES = {
     "SGD": {"momentums": "momentum", "m": "momentum", "moments": "momentum"},
     "RMSprop": {
-        "velocities": "rms", "momentums": "momentum", "average_gradients": "mg",
-        "accumulators": "rms", "velocity": "rms", "average_gradient": "mg",
+        "velocities": "rms",
+        "momentums": "momentum",
+        "average_gradients": "mg",
+        "accumulators": "rms",
+        "velocity": "rms",
+        "average_gradient": "mg",
     },
     "Adagrad": {"accumulators": "accumulator"},
     "Adadelta": {
-        "accumulated_grads": "accum_grad", "accumulated_delta_vars": "accum_var",
-        "accumulators": "accum_grad", "delta_accumulators": "accum_var",
+        "accumulated_grads": "accum_grad",
+        "accumulated_delta_vars": "accum_var",
+        "accumulators": "accum_grad",
+        "delta_accumulators": "accum_var",
     },
     "Adamax": {"v": "u"},
     "Ftrl": {"accumulators": "accumulator", "linears": "linear"},
@@ -220,13 +228,22 @@ SLOT_NAMES = {
 """Per optimizer class, what its slots are called in a framework -> their canonical names."""
 
 ADAM_SLOTS = {
-    "momentums": "m", "velocities": "v", "velocity_hats": "vhat", "ms": "m", "vs": "v",
-    "vhats": "vhat", "velocity": "v", "momentum": "m", "velocity_hat": "vhat",
+    "momentums": "m",
+    "velocities": "v",
+    "velocity_hats": "vhat",
+    "ms": "m",
+    "vs": "v",
+    "vhats": "vhat",
+    "velocity": "v",
+    "momentum": "m",
+    "velocity_hat": "vhat",
 }
 
 
 OPTIMIZER_VARIABLES = {
-    "momentum_cache": "m_schedule", "m_cache": "m_schedule", "u_product": "m_schedule",
+    "momentum_cache": "m_schedule",
+    "m_cache": "m_schedule",
+    "u_product": "m_schedule",
 }
 """What tf.keras and Keras 3 call the one variable of Nadam -> what Keras 2.3 calls it."""
 

@@ -1,7 +1,8 @@
-"""Turns what a hook saw at each step into a trace: what is new is stored, what is known is pointed to.
+"""Turns what a hook saw at each step into a trace: what is new is stored, what is known is pointed
+to.
 
-Works out versions and digests in the calling thread and hands all writing to one background thread. Nothing here
-knows a framework, and `record_step` never raises.
+Works out versions and digests in the calling thread and hands all writing to one background thread.
+Nothing here knows a framework, and `record_step` never raises.
 """
 
 import atexit
@@ -16,7 +17,7 @@ import numpy as np
 
 from tracediff_hooks._version import __version__
 from tracediff_hooks.digest import ABSENT, Digest, digest_of
-from tracediff_hooks.store import RunGroup, TraceStore, check_target, compressor, values_path
+from tracediff_hooks.store import TraceStore, check_target, compressor, values_path
 
 STATE_ROLES = ("weight", "slot")
 LEVELS = ("auto", "full", "digest")
@@ -35,7 +36,8 @@ Key = Tuple[str, str]
 
 
 class SparseRows(NamedTuple):
-    """A gradient that came as indexed slices: some rows of a dense tensor, repeated ones to be added."""
+    """A gradient that came as indexed slices: some rows of a dense tensor, repeated ones to be
+    added."""
 
     values: np.ndarray
     rows: np.ndarray
@@ -107,10 +109,11 @@ def _digest(value: np.ndarray, rows: Optional[np.ndarray]) -> Digest:
 
 
 def _storable(value: np.ndarray) -> np.ndarray:
-    """The value in a dtype that every numpy reads: bfloat16 and the like as integers of their width."""
+    """The value in a dtype that every numpy reads: bfloat16 and the like as integers of their
+    width."""
     if _plain_numpy(value.dtype):
         return value
-    return value.view(np.dtype("u{}".format(value.dtype.itemsize)))
+    return value.view(np.dtype(f"u{value.dtype.itemsize}"))
 
 
 def _finite_json(value: Any) -> Any:
@@ -174,8 +177,12 @@ class _Run:
             tensors.append(self._line(spec, "observed", None, path))
         result = dict(self.about)
         result.update(
-            status=self.status, level=self.level, fits=self.fits, tensors=tensors,
-            events=list(self.events), started=self.started,
+            status=self.status,
+            level=self.level,
+            fits=self.fits,
+            tensors=tensors,
+            events=list(self.events),
+            started=self.started,
         )
         return dict(_finite_json(result))
 
@@ -184,10 +191,18 @@ class _Run:
         spec: TensorSpec, table: str, number: Optional[int], path: Optional[str]
     ) -> Dict[str, Any]:
         return {
-            "name": spec.name, "role": spec.role, "table": table, "column": number,
-            "layer": spec.layer, "order": spec.order, "dtype": spec.dtype,
-            "shape": None if spec.ragged else list(spec.shape or ()), "layout": spec.layout,
-            "path": path, "trainable": spec.trainable, "same_as": spec.same_as,
+            "name": spec.name,
+            "role": spec.role,
+            "table": table,
+            "column": number,
+            "layer": spec.layer,
+            "order": spec.order,
+            "dtype": spec.dtype,
+            "shape": None if spec.ragged else list(spec.shape or ()),
+            "layout": spec.layout,
+            "path": path,
+            "trainable": spec.trainable,
+            "same_as": spec.same_as,
             "framework_name": spec.framework_name,
         }
 
@@ -197,8 +212,8 @@ class Recorder:
 
     Args:
         path: where the trace is to be written.
-        level: ``"full"`` keeps every element, ``"digest"`` only digests (and scalars), ``"auto"`` chooses full
-            where one step is small enough and says so where it is not.
+        level: ``"full"`` keeps every element, ``"digest"`` only digests (and scalars), ``"auto"``
+            chooses full where one step is small enough and says so where it is not.
         overwrite: replace a trace that is there already.
         compression: None, ``"lz4"`` or ``"zstd"`` for values.
 
@@ -208,8 +223,12 @@ class Recorder:
     """
 
     def __init__(
-        self, path: Union[str, "os.PathLike[str]"], *, level: str = "auto",
-        overwrite: bool = False, compression: Optional[str] = None,
+        self,
+        path: Union[str, "os.PathLike[str]"],
+        *,
+        level: str = "auto",
+        overwrite: bool = False,
+        compression: Optional[str] = None,
     ) -> None:
         if level not in LEVELS:
             raise ValueError("level must be one of {}, not {!r}".format(", ".join(LEVELS), level))
@@ -235,8 +254,12 @@ class Recorder:
         return self._run.steps if self._run else 0
 
     def begin_run(
-        self, about: Mapping[str, Any], tensors: Sequence[TensorSpec],
-        *, bytes_per_step: int = 0, expected_steps: Optional[int] = None,
+        self,
+        about: Mapping[str, Any],
+        tensors: Sequence[TensorSpec],
+        *,
+        bytes_per_step: int = 0,
+        expected_steps: Optional[int] = None,
     ) -> None:
         """Starts a run.
 
@@ -244,7 +267,8 @@ class Recorder:
             about: the run's attributes, see docs/trace-format.md.
             tensors: the tensors known so far; `declare` adds others.
             bytes_per_step: the size of one step's values, from which level ``auto`` chooses.
-            expected_steps: how many steps will come, where known: chunks are made no longer than that.
+            expected_steps: how many steps will come, where known: chunks are made no longer than
+                that.
         """
         self.end_run("complete")
         level = self._level
@@ -258,8 +282,10 @@ class Recorder:
         self._writer.put(("run", self._run.attributes()), 0)
         if level == "digest" and self._level == "auto":
             self.event(
-                "level", "a step is about {} MiB, so only digests are kept; level='full' keeps "
-                "every element".format(bytes_per_step >> 20), say=True,
+                "level",
+                f"a step is about {bytes_per_step >> 20} MiB, so only digests are kept; level='full' keeps "
+                "every element",
+                say=True,
             )
         for spec in tensors:
             self.declare(spec)
@@ -296,7 +322,7 @@ class Recorder:
             self._run.events.append({"step": self._run.steps, "kind": kind, "message": message})
             self._run.attributes_changed = True
         if say:
-            print("tracediff: {}".format(message), file=sys.stderr)
+            print(f"tracediff: {message}", file=sys.stderr)
 
     def changed(self, state: Mapping[Key, np.ndarray]) -> Dict[Key, np.ndarray]:
         """Compares the state with what was recorded last, before a step may overwrite it.
@@ -305,7 +331,8 @@ class Recorder:
             state: tensors of the state; only read during this call.
 
         Returns:
-            Copies of those whose value is not the recorded one; of all of them while nothing was recorded.
+            Copies of those whose value is not the recorded one; of all of them while nothing was
+            recorded.
         """
         run = self._run
         found = {}  # type: Dict[Key, np.ndarray]
@@ -316,13 +343,19 @@ class Recorder:
         return found
 
     def record_step(
-        self, *, before: Mapping[Key, np.ndarray], observed: Mapping[Key, Value],
-        after: Mapping[Key, np.ndarray], epoch: int = 0, batch: int = 0,
+        self,
+        *,
+        before: Mapping[Key, np.ndarray],
+        observed: Mapping[Key, Value],
+        after: Mapping[Key, np.ndarray],
+        epoch: int = 0,
+        batch: int = 0,
     ) -> None:
         """Records one step. Tensors must have been declared; all other keys are ignored.
 
         Args:
-            before: the state before the step. Must not change afterwards; from the second step on only what `changed` found.
+            before: the state before the step. Must not change afterwards; from the second step on
+                only what `changed` found.
             observed: what the step consumed and produced. Must not change afterwards.
             after: the state after the step. Must not change afterwards.
             epoch, batch: where in the fit the step stands, from 0.
@@ -349,7 +382,9 @@ class Recorder:
         writer.put(("step", values, rows, external, position, run.steps, attributes), size)
 
     def _row(
-        self, table: str, given: Mapping[Key, Value],
+        self,
+        table: str,
+        given: Mapping[Key, Value],
         values: List[Tuple[str, np.ndarray, Optional[np.ndarray]]],
     ) -> Tuple[str, np.ndarray, np.ndarray]:
         assert self._run is not None
@@ -372,7 +407,8 @@ class Recorder:
         return table, versions, digests
 
     def _notice_external(
-        self, before: Mapping[Key, np.ndarray],
+        self,
+        before: Mapping[Key, np.ndarray],
         values: List[Tuple[str, np.ndarray, Optional[np.ndarray]]],
         external: List[Tuple[int, int, int, Digest]],
     ) -> None:
@@ -407,7 +443,8 @@ class Recorder:
             self._writer.wait()
 
     def pause(self, status: str) -> None:
-        """Flushes and marks the run with ``status`` without ending it: a later fit may continue it."""
+        """Flushes and marks the run with ``status`` without ending it: a later fit may continue
+        it."""
         if self._run is not None:
             self._run.status = status
             self.flush()
@@ -433,7 +470,8 @@ class Recorder:
 def _at_exit(action: Callable[..., None], *args: Any) -> None:
     """Calls an action when the process ends, while zarr can still write.
 
-    zarr 3 works through thread pools, and Python shuts those down before it runs what `atexit` holds.
+    zarr 3 works through thread pools, and Python shuts those down before it runs what `atexit`
+    holds.
     """
     register = getattr(threading, "_register_atexit", None) or atexit.register
     register(action, *args)
@@ -454,7 +492,7 @@ def _storage_dtype(name: str) -> str:
         dtype = np.dtype(name)
     except TypeError:
         return {"bfloat16": "u2"}.get(name, "u1")
-    return name if _plain_numpy(dtype) else "u{}".format(dtype.itemsize)
+    return name if _plain_numpy(dtype) else f"u{dtype.itemsize}"
 
 
 class _Writer:
@@ -495,7 +533,7 @@ class _Writer:
                 if self.failure is None:
                     state.handle(item)
             except Exception as error:  # training must go on whatever the disk does
-                self.failure = "{}: {}".format(type(error).__name__, error)
+                self.failure = f"{type(error).__name__}: {error}"
                 state.give_up(self.failure)
             finally:
                 with self._room:
@@ -523,7 +561,7 @@ class _WriterState:
 
     def _on_run(self, attributes: Dict[str, Any]) -> None:
         if self._store is None:
-            writer = "tracediff-hooks {}".format(__version__)
+            writer = f"tracediff-hooks {__version__}"
             self._store = TraceStore(
                 self._path, writer=writer, compression=self._compression, overwrite=self._overwrite
             )
@@ -537,7 +575,12 @@ class _WriterState:
         self._run.create_values(path, layout, shape, dtype, expected)
 
     def _on_step(
-        self, values: Any, rows: Any, external: Any, position: Any, steps: int,
+        self,
+        values: Any,
+        rows: Any,
+        external: Any,
+        position: Any,
+        steps: int,
         attributes: Optional[Dict[str, Any]],
     ) -> None:
         assert self._run is not None
@@ -577,13 +620,14 @@ class _WriterState:
         self._flush_at = time.monotonic() + FLUSH_SECONDS
 
     def give_up(self, failure: str) -> None:
-        """Says once that recording has ended, on stderr and, if it can still be written, in the trace."""
+        """Says once that recording has ended, on stderr and, if it can still be written, in the
+        trace."""
         kept = "before anything was kept"
         if self._flushed:
-            kept = "after step {}, up to which the trace is readable".format(self._flushed - 1)
+            kept = f"after step {self._flushed - 1}, up to which the trace is readable"
         print(
-            "tracediff: recording to {} stopped {} ({}); training goes on. Check the disk's space and "
-            "permissions.".format(self._path, kept, failure),
+            f"tracediff: recording to {self._path} stopped {kept} ({failure}); training goes on. Check the disk's space and "
+            "permissions.",
             file=sys.stderr,
         )
         if self._run is None:

@@ -1,7 +1,7 @@
 """What all generations share: from a model and the values of a step to the recorder's terms.
 
-A generation's hook knows how to read its framework; this module names what was read, describes the model, and keeps
-every error of recording away from training.
+A generation's hook knows how to read its framework; this module names what was read, describes the
+model, and keeps every error of recording away from training.
 """
 
 import sys
@@ -11,8 +11,8 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 import numpy as np
 
 from tracediff_hooks.environment import surroundings, versions
-from tracediff_hooks.names import NamedLayer, class_name, is_model
-from tracediff_hooks.recorder import Key, Recorder, SparseRows, TensorSpec, Value, recordable
+from tracediff_hooks.names import NamedLayer, class_name
+from tracediff_hooks.recorder import Key, Recorder, SparseRows, TensorSpec, Value
 
 OPTIMIZER_ORDER = 1 << 20
 """Variables of the optimizer as a whole come after those of every layer."""
@@ -48,8 +48,13 @@ def weight_tensors(
     for layer in layers:
         for name, variable in layer.weights:
             spec = TensorSpec(
-                name, "weight", dtype_of(variable), _shape(variable), layer=layer.name,
-                order=len(tensors), trainable=id(variable) in trained,
+                name,
+                "weight",
+                dtype_of(variable),
+                _shape(variable),
+                layer=layer.name,
+                order=len(tensors),
+                trainable=id(variable) in trained,
                 framework_name=_framework_name(variable),
             )
             tensors.append(StateTensor(spec, variable))
@@ -61,8 +66,12 @@ def slot_tensor(
 ) -> StateTensor:
     """A slot that belongs to a weight."""
     spec = TensorSpec(
-        "{}/{}".format(weight.spec.name, slot), "slot", dtype_of(variable), _shape(variable),
-        layer=weight.spec.layer, order=weight.spec.order,
+        f"{weight.spec.name}/{slot}",
+        "slot",
+        dtype_of(variable),
+        _shape(variable),
+        layer=weight.spec.layer,
+        order=weight.spec.order,
         framework_name=_framework_name(variable),
     )
     return StateTensor(spec, variable)
@@ -71,8 +80,12 @@ def slot_tensor(
 def optimizer_tensor(name: str, variable: Any, dtype_of: Callable[[Any], str]) -> StateTensor:
     """A variable of the optimizer as a whole, such as its step counter."""
     spec = TensorSpec(
-        "optimizer/{}".format(name), "slot", dtype_of(variable), _shape(variable),
-        order=OPTIMIZER_ORDER, framework_name=_framework_name(variable),
+        f"optimizer/{name}",
+        "slot",
+        dtype_of(variable),
+        _shape(variable),
+        order=OPTIMIZER_ORDER,
+        framework_name=_framework_name(variable),
     )
     return StateTensor(spec, variable)
 
@@ -102,7 +115,8 @@ def _bytes(spec: TensorSpec) -> int:
 class Session:
     """One model being recorded: declares what is new and passes each step on.
 
-    A run is begun when the first step is in hand, because some stacks create weights and slots only inside it.
+    A run is begun when the first step is in hand, because some stacks create weights and slots only
+    inside it.
     """
 
     def __init__(self, recorder: Recorder) -> None:
@@ -145,9 +159,7 @@ class Session:
             )
             self._recorder.event("failure", message)
             print(
-                "tracediff: recording to {} stopped after {} steps ({}); training goes on.".format(
-                    self._recorder.path, self._recorder.steps, message
-                ),
+                f"tracediff: recording to {self._recorder.path} stopped after {self._recorder.steps} steps ({message}); training goes on.",
                 file=sys.stderr,
             )
             self._recorder.pause("failed")
@@ -172,8 +184,8 @@ class Session:
         if self._fit_pending:
             self.event(
                 "superseded",
-                "nothing of this fit is recorded to {}: a model is recorded to one trace at a time, and another "
-                "callback came later".format(self._recorder.path),
+                f"nothing of this fit is recorded to {self._recorder.path}: a model is recorded to one trace at a time, and another "
+                "callback came later",
             )
         self._recorder.pause("interrupted")
 
@@ -181,7 +193,7 @@ class Session:
         """Notes something in the run, once, and says it on stderr, once for all runs."""
         if (kind, message) not in self._said:
             self._said.add((kind, message))
-            print("tracediff: {}".format(message), file=sys.stderr)
+            print(f"tracediff: {message}", file=sys.stderr)
         if self._fit_pending:
             # Which run this fit belongs to is known with its first step.
             self._early.append((kind, message))
@@ -190,16 +202,23 @@ class Session:
             self._recorder.event(kind, message)
 
     def before(self, model: Any, state: Mapping[Key, np.ndarray]) -> Dict[Key, np.ndarray]:
-        """Keeps of the state before a step what is not recorded yet; ``state`` may be overwritten afterwards."""
+        """Keeps of the state before a step what is not recorded yet; ``state`` may be overwritten
+        afterwards."""
         if self._fit_pending or model is not self._model or set(state) != self._state_keys:
             # Another run may begin with this step, which needs all of it.
             return {key: np.array(value) for key, value in state.items()}
         return self._recorder.changed(state)
 
     def step(
-        self, model: Any, layers: Sequence[NamedLayer], state: Sequence[StateTensor],
-        describe: Callable[[], StackDescription], *, before: Mapping[Key, np.ndarray],
-        observed: Mapping[Key, Value], after: Mapping[Key, np.ndarray],
+        self,
+        model: Any,
+        layers: Sequence[NamedLayer],
+        state: Sequence[StateTensor],
+        describe: Callable[[], StackDescription],
+        *,
+        before: Mapping[Key, np.ndarray],
+        observed: Mapping[Key, Value],
+        after: Mapping[Key, np.ndarray],
         aliases: Sequence[Key] = (),
     ) -> None:
         """Records one step; see `Recorder.record_step`.
@@ -234,16 +253,19 @@ class Session:
         self.batch += 1
 
     def _begin_run(
-        self, model: Any, layers: Sequence[NamedLayer], state: Sequence[StateTensor],
-        describe: Callable[[], StackDescription], observed: Mapping[Key, Value],
+        self,
+        model: Any,
+        layers: Sequence[NamedLayer],
+        state: Sequence[StateTensor],
+        describe: Callable[[], StackDescription],
+        observed: Mapping[Key, Value],
     ) -> None:
         # Kept, so that no other object gets their identity.
         self._model = model
         self._optimizer = model.optimizer
         self._noted = set()
         self._layers = {
-            t.spec.name: (str(t.spec.layer), t.spec.order)
-            for t in state if t.spec.role == "weight"
+            t.spec.name: (str(t.spec.layer), t.spec.order) for t in state if t.spec.role == "weight"
         }
         self._shapes = {t.spec.name: t.spec.shape or () for t in state}
         stack = describe()
@@ -251,8 +273,11 @@ class Session:
         environment.update(stack.environment)
         about = {
             "stack": {
-                "generation": stack.generation, "label": stack.label, "backend": stack.backend,
-                "keras": stack.label.split(" on ")[0], "versions": versions(),
+                "generation": stack.generation,
+                "label": stack.label,
+                "backend": stack.backend,
+                "keras": stack.label.split(" on ")[0],
+                "versions": versions(),
             },
             "environment": environment,
             "model": describe_model(model, layers),
@@ -281,8 +306,14 @@ class Session:
         ragged = role in ("input", "label", "sample_weight", "activation")
         shape = self._shapes[name] if sparse else tuple(array.shape)
         return TensorSpec(
-            name, role, array.dtype.name, None if ragged else shape, layer=layer, order=order,
-            ragged=ragged, sparse=sparse,
+            name,
+            role,
+            array.dtype.name,
+            None if ragged else shape,
+            layer=layer,
+            order=order,
+            ragged=ragged,
+            sparse=sparse,
         )
 
     def _alias_spec(self, role: str, name: str, observed: Mapping[Key, Value]) -> TensorSpec:
@@ -300,15 +331,17 @@ def describe_model(model: Any, layers: Sequence[NamedLayer]) -> Dict[str, Any]:
         inputs = _inbound(entry.layer, by_id)
         if inputs is None:
             inputs = [described[-1]["name"]] if described and position else []
-        described.append({
-            "name": entry.name,
-            "framework_name": str(entry.layer.name),
-            "class": class_name(entry.layer),
-            "config": _config(entry.layer),
-            "trainable": bool(entry.layer.trainable),
-            "inputs": inputs,
-            "weights": [name for name, _ in entry.weights],
-        })
+        described.append(
+            {
+                "name": entry.name,
+                "framework_name": str(entry.layer.name),
+                "class": class_name(entry.layer),
+                "config": _config(entry.layer),
+                "trainable": bool(entry.layer.trainable),
+                "inputs": inputs,
+                "weights": [name for name, _ in entry.weights],
+            }
+        )
     return {"name": str(model.name), "class": type(model).__name__, "layers": described}
 
 
@@ -365,7 +398,8 @@ def describe_compile(model: Any) -> Dict[str, Any]:
             arguments[name] = getattr(model, name)
     # tf.keras of TensorFlow 2.3 keeps them with what it compiled (compile_utils.py).
     for owner, name in (
-        ("compiled_loss", "loss_weights"), ("compiled_metrics", "metrics"),
+        ("compiled_loss", "loss_weights"),
+        ("compiled_metrics", "metrics"),
         ("compiled_metrics", "weighted_metrics"),
     ):
         given = "_user_" + name
@@ -384,7 +418,8 @@ def describe_compile(model: Any) -> Dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON can hold it: numbers, texts, lists, dictionaries; objects by their name and config."""
+    """A value as JSON can hold it: numbers, texts, lists, dictionaries; objects by their name and
+    config."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, dict):
@@ -392,7 +427,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     if isinstance(value, np.ndarray):
-        return value.tolist() if value.size <= 64 else "array{}".format(value.shape)
+        return value.tolist() if value.size <= 64 else f"array{value.shape}"
     if isinstance(value, (np.generic,)):
         return value.item()
     if hasattr(value, "get_config"):
@@ -404,7 +439,9 @@ def plain(value: Any) -> Any:
     return getattr(value, "__name__", None) or repr(value)
 
 
-def input_names(role: str, values: Any, order: Optional[Sequence[str]] = None) -> List[Tuple[Key, Any]]:
+def input_names(
+    role: str, values: Any, order: Optional[Sequence[str]] = None
+) -> List[Tuple[Key, Any]]:
     """Numbers the tensors of a batch's part: ``input/0``, ``input/1`` ...
 
     Args:
@@ -414,8 +451,9 @@ def input_names(role: str, values: Any, order: Optional[Sequence[str]] = None) -
     """
     found = list(_flatten(values, order))
     return [
-        ((role, "{}/{}".format(role, position)), value)
-        for position, value in enumerate(found) if value is not None
+        ((role, f"{role}/{position}"), value)
+        for position, value in enumerate(found)
+        if value is not None
     ]
 
 

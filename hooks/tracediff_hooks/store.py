@@ -1,4 +1,5 @@
-"""Writes a trace through the zarr library of this environment, in format 2; see docs/trace-format.md.
+"""Writes a trace through the zarr library of this environment, in format 2; see
+docs/trace-format.md.
 
 Knows zarr 2.10 and later and zarr 3, and nothing of training.
 """
@@ -15,8 +16,8 @@ import zarr
 FORMAT = 1
 CHUNK_BYTES = 4 << 20
 """Values of one tensor are gathered until they fill a chunk of about this size: zarr's work is per
-chunk, so chunks should be large; a chunk that is not full still takes its whole size on disk, so not
-too large."""
+chunk, so chunks should be large; a chunk that is not full still takes its whole size on disk, so
+not too large."""
 MAX_CHUNK_BYTES = 256 << 20
 """A single value larger than this is split along its first axis (Blosc cannot take 2 GiB)."""
 TABLE_CHUNK_BYTES = 256 << 10
@@ -41,13 +42,13 @@ def check_target(path: str, *, overwrite: bool) -> None:
         return
     if not overwrite:
         raise TraceExistsError(
-            "{} exists already; pass overwrite=True (tracediff-record: --overwrite) "
-            "to replace it, or record to another path".format(path)
+            f"{path} exists already; pass overwrite=True (tracediff-record: --overwrite) "
+            "to replace it, or record to another path"
         )
     if not _is_trace(path):
         raise TraceExistsError(
-            "{} exists and is not a trace, so overwrite=True does not delete it; "
-            "record to another path".format(path)
+            f"{path} exists and is not a trace, so overwrite=True does not delete it; "
+            "record to another path"
         )
 
 
@@ -67,7 +68,7 @@ def compressor(name: Optional[str]) -> Optional[Any]:
     if name is None:
         return None
     if name not in ("lz4", "zstd"):
-        raise ValueError("compression must be None, 'lz4' or 'zstd', not {!r}".format(name))
+        raise ValueError(f"compression must be None, 'lz4' or 'zstd', not {name!r}")
     return numcodecs.Blosc(cname=name, clevel=5, shuffle=numcodecs.Blosc.BITSHUFFLE)
 
 
@@ -90,19 +91,29 @@ class TraceStore:
         self._runs = 0
 
     def create_run(self, attributes: Dict[str, Any]) -> "RunGroup":
-        group = self._root.create_group("run-{}".format(self._runs))
+        group = self._root.create_group(f"run-{self._runs}")
         self._runs += 1
         return RunGroup(group, attributes, self._codec)
 
 
 def _create_array(
-    group: Any, name: str, shape: Tuple[int, ...], chunks: Tuple[int, ...], dtype: Any,
-    fill: Any, codec: Optional[Any],
+    group: Any,
+    name: str,
+    shape: Tuple[int, ...],
+    chunks: Tuple[int, ...],
+    dtype: Any,
+    fill: Any,
+    codec: Optional[Any],
 ) -> Any:
     if _ZARR_3:
         return group.create_array(
-            name, shape=shape, chunks=chunks, dtype=dtype, fill_value=fill,
-            compressors=codec, filters=None,
+            name,
+            shape=shape,
+            chunks=chunks,
+            dtype=dtype,
+            fill_value=fill,
+            compressors=codec,
+            filters=None,
         )
     return group.create_dataset(
         name, shape=shape, chunks=chunks, dtype=dtype, fill_value=fill, compressor=codec
@@ -112,13 +123,22 @@ def _create_array(
 class GrowingArray:
     """An array that grows along its first axis and is written in whole chunks where possible.
 
-    Rows given to `append` wait until a chunk is full or `flush` is called. The array on disk is made longer well
-    ahead of what is written, because every change of its length rewrites its metadata file; `trim` ends that.
+    Rows given to `append` wait until a chunk is full or `flush` is called. The array on disk is
+    made longer well ahead of what is written, because every change of its length rewrites its
+    metadata file; `trim` ends that.
     """
 
     def __init__(
-        self, group: Any, name: str, row_shape: Tuple[int, ...], dtype: Any,
-        *, rows_per_chunk: int, expected: int = 1, fill: Any = 0, codec: Optional[Any] = None,
+        self,
+        group: Any,
+        name: str,
+        row_shape: Tuple[int, ...],
+        dtype: Any,
+        *,
+        rows_per_chunk: int,
+        expected: int = 1,
+        fill: Any = 0,
+        codec: Optional[Any] = None,
         inner_chunks: Optional[Tuple[int, ...]] = None,
     ) -> None:
         chunks = (rows_per_chunk,) + (inner_chunks or row_shape)
@@ -171,7 +191,12 @@ class GrowingArray:
 
 class _FixedValues:
     def __init__(
-        self, group: Any, path: str, shape: Tuple[int, ...], dtype: Any, codec: Optional[Any],
+        self,
+        group: Any,
+        path: str,
+        shape: Tuple[int, ...],
+        dtype: Any,
+        codec: Optional[Any],
         expected: int,
     ) -> None:
         nbytes = max(1, int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize)
@@ -181,7 +206,13 @@ class _FixedValues:
             inner = (first,) + shape[1:]
         rows = int(min(1024, expected, max(1, CHUNK_BYTES // nbytes)))
         self._values = GrowingArray(
-            group, path, shape, dtype, rows_per_chunk=rows, expected=expected, codec=codec,
+            group,
+            path,
+            shape,
+            dtype,
+            rows_per_chunk=rows,
+            expected=expected,
+            codec=codec,
             inner_chunks=inner,
         )
 
@@ -207,8 +238,13 @@ class _RaggedValues:
         self._data = None  # type: Optional[GrowingArray]
         self._rows = None  # type: Optional[GrowingArray]
         self._shape = GrowingArray(
-            self._group, "shape", (RAGGED_DIMENSIONS,), np.int64,
-            rows_per_chunk=min(1024, expected), expected=expected, fill=-2,
+            self._group,
+            "shape",
+            (RAGGED_DIMENSIONS,),
+            np.int64,
+            rows_per_chunk=min(1024, expected),
+            expected=expected,
+            fill=-2,
             codec=numcodecs.GZip(1),
         )
 
@@ -303,8 +339,8 @@ class RunGroup:
 
     @staticmethod
     def _column(group: Any, name: str, dtype: Any, fill: Any) -> GrowingArray:
-        # A value that never occurs as fill: zarr leaves out chunks that hold nothing else, and one that was lost
-        # must not look like that.
+        # A value that never occurs as fill: zarr leaves out chunks that hold nothing else, and one
+        # that was lost must not look like that.
         return GrowingArray(
             group, name, (), dtype, rows_per_chunk=4096, fill=fill, codec=numcodecs.GZip(1)
         )

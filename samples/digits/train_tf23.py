@@ -5,9 +5,9 @@ The other scripts beside this one do the same thing on paper; see README.md.
 
 import argparse
 
+import digits
 import tensorflow as tf
 
-import digits
 from tracediff_hooks import TraceCallback
 
 
@@ -18,24 +18,32 @@ def main():
     options = parser.parse_args()
 
     x_train, y_train, x_test, y_test = digits.load()
-    model = tf.keras.models.Sequential([
-        tf.keras.layers.Dense(24, activation="relu", input_shape=(64,), name="hidden"),
-        tf.keras.layers.Dense(10, activation="softmax", name="digit"),
-    ])
+    model = tf.keras.models.Sequential(
+        [
+            tf.keras.layers.Dense(24, activation="relu", input_shape=(64,), name="hidden"),
+            tf.keras.layers.Dense(10, activation="softmax", name="digit"),
+        ]
+    )
     model.compile(
         optimizer=tf.keras.optimizers.Adam(learning_rate=0.01),
-        loss="sparse_categorical_crossentropy", metrics=["accuracy"]
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
     )
     model.set_weights(digits.initial_weights([w.shape for w in model.get_weights()]))
     callbacks = []
     if options.trace:
         callbacks.append(TraceCallback(options.trace, overwrite=True, compression="zstd"))
     model.fit(
-        x_train, y_train, batch_size=64, epochs=options.epochs, shuffle=False, verbose=0,
+        x_train,
+        y_train,
+        batch_size=64,
+        epochs=options.epochs,
+        shuffle=False,
+        verbose=0,
         callbacks=callbacks,
     )
     loss, accuracy = model.evaluate(x_test, y_test, verbose=0)
-    print("tf.keras of TensorFlow 2.3: test loss {:.4f}, accuracy {:.4f}".format(loss, accuracy))
+    print(f"tf.keras of TensorFlow 2.3: test loss {loss:.4f}, accuracy {accuracy:.4f}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from stacks import build
 from support.stacks import stack_or_skip
+
 from tracediff.compare import compare
 from tracediff.report.comparison import to_json
 
@@ -71,9 +72,7 @@ class Recordings:
     def path(self, kind: str, optimizer: str, variant: str = "base") -> Path:
         if (kind, optimizer) not in self._done:
             variants = TRAININGS[kind, optimizer]
-            stack_or_skip(self._name).run(
-                PROGRAM, self._folder, kind, optimizer, "base", *variants
-            )
+            stack_or_skip(self._name).run(PROGRAM, self._folder, kind, optimizer, "base", *variants)
             self._done.add((kind, optimizer))
         return self._folder / f"{kind}-{optimizer}-{variant}.zarr"
 
@@ -133,7 +132,8 @@ def test_runs_of_two_stacks_part_where_they_were_made_to(recorded, old, new, var
         ("tf2.3", "keras3", "mlp", "adam"),
         ("tf2.3", "keras3", "lstm", "sgd"),
         ("tf2.3", "keras3", "cnn", "sgd"),
-        # The bias before a batch normalisation has a gradient of pure rounding, which Adam blows up.
+        # The bias before a batch normalisation has a gradient of pure rounding, which Adam blows
+        # up.
         ("tf2.3", "keras3", "cnn", "adam"),
     ],
 )

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-BLOCK = re.compile(r"<!-- output of: tracediff (?P<command>.*?) -->\n```\n(?P<output>.*?)```", re.DOTALL)
+BLOCK = re.compile(
+    r"<!-- output of: tracediff (?P<command>.*?) -->\n```\n(?P<output>.*?)```", re.DOTALL
+)
 SHOWN = BLOCK.findall((ROOT / "README.md").read_text(encoding="utf-8"))
 
 

@@ -4,12 +4,27 @@ from importlib import import_module
 from typing import Any
 
 _BY_MODEL_CLASS = (
-    # module in which the model's base class is defined, a method that tells generations apart that share
-    # the module's name, file here, class there
+    # module in which the model's base class is defined, a method that tells generations apart that
+    # share the module's name, file here, class there
     ("keras.engine.training", "_make_train_function", "keras_graph", "KerasGraphHook"),
-    ("tensorflow_core.python.keras.engine.training", "_make_train_function", "keras_graph", "KerasGraphHook"),
-    ("tensorflow.python.keras.engine.training", "_make_train_function", "keras_graph", "KerasGraphHook"),
-    ("tensorflow.python.keras.engine.training", "make_train_function", "tf_function", "TfFunctionHook"),
+    (
+        "tensorflow_core.python.keras.engine.training",
+        "_make_train_function",
+        "keras_graph",
+        "KerasGraphHook",
+    ),
+    (
+        "tensorflow.python.keras.engine.training",
+        "_make_train_function",
+        "keras_graph",
+        "KerasGraphHook",
+    ),
+    (
+        "tensorflow.python.keras.engine.training",
+        "make_train_function",
+        "tf_function",
+        "TfFunctionHook",
+    ),
     ("keras.src.models.model", "make_train_function", "keras3", "Keras3Hook"),
 )
 
@@ -27,11 +42,9 @@ def hook_for(model: Any, session: Any) -> Any:
     modules = [cls.__module__ for cls in type(model).__mro__]
     for module, method, file, name in _BY_MODEL_CLASS:
         if module in modules and hasattr(type(model), method):
-            hook = getattr(import_module("{}.{}".format(__name__, file)), name)
+            hook = getattr(import_module(f"{__name__}.{file}"), name)
             return hook(model, session)
     raise UnsupportedModel(
-        "a model of class {}.{} cannot be recorded; supported are Keras 2.3 on TensorFlow 1.15, tf.keras "
-        "of TensorFlow 1.15 to 2.3, and Keras 3 on TensorFlow".format(
-            type(model).__module__, type(model).__name__
-        )
+        f"a model of class {type(model).__module__}.{type(model).__name__} cannot be recorded; supported are Keras 2.3 on TensorFlow 1.15, tf.keras "
+        "of TensorFlow 1.15 to 2.3, and Keras 3 on TensorFlow"
     )

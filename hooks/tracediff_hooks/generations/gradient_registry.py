@@ -1,8 +1,10 @@
 """Remembers the gradient tensors of graph-mode optimizers at the moment they are built.
 
-Keras 2.3 and tf.keras of TensorFlow 1.15 build gradients once, while `fit` builds its train function and before any
-callback runs, and keep no reference to them. Wrapping `Optimizer.get_gradients` adds no operation to the graph,
-which building them a second time would: that would shift the random seeds of every model made later.
+Keras 2.3 and tf.keras of TensorFlow 1.15 build gradients once, while `fit` builds its train
+function and before any callback runs, and keep no reference to them. Wrapping
+`Optimizer.get_gradients` adds no operation to the graph,
+which building them a second time would: that would shift the random seeds of every model made
+    later.
 """
 
 import functools

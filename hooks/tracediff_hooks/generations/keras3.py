@@ -1,25 +1,38 @@
-"""Keras 3 on TensorFlow: `make_train_function` compiles `train_step`, and the trainer reads `train_function` anew each step.
+"""Keras 3 on TensorFlow: `make_train_function` compiles `train_step`, and the trainer reads
+`train_function` anew each step.
 
-As on tf.keras, what the step consumed and computed leaves it as one more entry of the logs. Keras 3 optimizers are elementwise
-graph operations, which Grappler (and XLA, under jit) may rewrite otherwise when a gradient has one more reader: the one
-place where watching can change rounding. It is written into the trace; see docs/capture.md.
+As on tf.keras, what the step consumed and computed leaves it as one more entry of the logs. Keras 3
+optimizers are elementwise graph operations, which Grappler (and XLA, under jit) may rewrite
+otherwise when a gradient has one more reader: the one place where watching can change rounding. It
+is written into the trace; see docs/capture.md.
 """
 
 import contextlib
 import sys
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
 import numpy as np
 
 from tracediff_hooks.generations.logs_metrics import metrics
 from tracediff_hooks.generations.private_copy import private_copy
 from tracediff_hooks.generations.step_taps import (
-    TAPS, StepTaps, optimizers_of, replaced, set_plainly, take_off, view,
+    TAPS,
+    StepTaps,
+    optimizers_of,
+    replaced,
+    set_plainly,
+    take_off,
+    view,
 )
 from tracediff_hooks.names import named_layers, optimizer_variable_name, slot_name
 from tracediff_hooks.recorder import Key
 from tracediff_hooks.session import (
-    Session, StackDescription, StateTensor, optimizer_tensor, slot_tensor, weight_tensors,
+    Session,
+    StackDescription,
+    StateTensor,
+    optimizer_tensor,
+    slot_tensor,
+    weight_tensors,
 )
 
 
@@ -55,8 +68,7 @@ class Keras3Hook:
         if backend != "tensorflow":
             self._session.event(
                 "unsupported",
-                "nothing is recorded: Keras 3 on the {} backend is not supported, on tensorflow it is".format(
-                    backend),
+                f"nothing is recorded: Keras 3 on the {backend} backend is not supported, on tensorflow it is",
             )
             return
         self._taps = StepTaps(self._tensorflow, copy=private_copy)
@@ -68,8 +80,8 @@ class Keras3Hook:
         self._attached = True
         optimizer = model.optimizer
         if model.built and optimizer is not None and not optimizer.built:
-            # Slots made inside the first trace have no value before the step has run. The JAX trainer of
-            # Keras builds the optimizer at this point, too.
+            # Slots made inside the first trace have no value before the step has run. The JAX
+            # trainer of Keras builds the optimizer at this point, too.
             with self._keras.src.backend.name_scope(optimizer.name, caller=optimizer):
                 optimizer.build(model.trainable_variables)
         self._find_state()
@@ -91,8 +103,9 @@ class Keras3Hook:
         model = self._model
         steps = model.steps_per_execution
         set_plainly(model, "train_function", None)
-        # Inside the framework's own loop over steps only the last of a group could be seen. Keras reads the number
-        # while it builds the function, later versions also while it traces it, which is at the first call.
+        # Inside the framework's own loop over steps only the last of a group could be seen. Keras
+        # reads the number while it builds the function, later versions also while it traces it,
+        # which is at the first call.
         with replaced(model, "steps_per_execution", 1):
             type(model).make_train_function(model, force=True)
         function = model.train_function
@@ -127,7 +140,8 @@ class Keras3Hook:
 
     @contextlib.contextmanager
     def _probes(self) -> Iterator[None]:
-        """Watches the optimizers' methods and the loss while one step is traced (or run eagerly)."""
+        """Watches the optimizers' methods and the loss while one step is traced (or run
+        eagerly)."""
         taps = self._taps
         with contextlib.ExitStack() as stack:
             for optimizer in optimizers_of(self._model):
@@ -153,7 +167,8 @@ class Keras3Hook:
             grads = list(grads)
             variables = (
                 optimizer._trainable_variables
-                if trainable_variables is None else list(trainable_variables)
+                if trainable_variables is None
+                else list(trainable_variables)
             )
             taps.saw("gradient", list(zip(grads, variables)))
             if self._tensorflow.executing_eagerly() and not optimizer.built:
@@ -176,7 +191,8 @@ class Keras3Hook:
     def _read_created(self) -> None:
         """Keeps the initial values of variables that came to be while the step was traced.
 
-        A function that makes variables is traced twice before it runs: they get their values between the two.
+        A function that makes variables is traced twice before it runs: they get their values
+            between the two.
         """
         known = self._known
         self._find_state()
@@ -190,7 +206,10 @@ class Keras3Hook:
     def _batch(self, data: Any) -> Dict[Key, Any]:
         x, y, weight = self._keras.utils.unpack_x_y_sample_weight(data)
         return self._taps.batch(  # type: ignore[no-any-return]
-            x, y, weight, _tensor_names(self._model, "inputs"),
+            x,
+            y,
+            weight,
+            _tensor_names(self._model, "inputs"),
             getattr(self._model, "output_names", None),
         )
 
@@ -209,12 +228,16 @@ class Keras3Hook:
             guard(self._record, taps, before, rate, logs)
         elif self._session.alive:
             self._session.event(
-                "not-recorded", "a custom train_step returned no logs, so its steps are not recorded"
+                "not-recorded",
+                "a custom train_step returned no logs, so its steps are not recorded",
             )
         return logs
 
     def _record(
-        self, taps: Mapping[str, Any], before: Dict[Key, np.ndarray], rate: Any,
+        self,
+        taps: Mapping[str, Any],
+        before: Dict[Key, np.ndarray],
+        rate: Any,
         logs: Mapping[str, Any],
     ) -> None:
         for tensor in self._state:
@@ -228,8 +251,14 @@ class Keras3Hook:
         if rate is not None:
             observed["learning_rate", "optimizer/learning_rate"] = rate
         self._session.step(
-            self._model, self._layers, self._state, self._describe, before=before,
-            observed=observed, after=self._after(), aliases=aliases,
+            self._model,
+            self._layers,
+            self._state,
+            self._describe,
+            before=before,
+            observed=observed,
+            after=self._after(),
+            aliases=aliases,
         )
         self._created = {}
 
@@ -263,13 +292,15 @@ class Keras3Hook:
                 "inter": config.threading.get_inter_op_parallelism_threads(),
             },
             "flags": {
-                "eager": bool(self._model.run_eagerly), "jit_compile": jit,
+                "eager": bool(self._model.run_eagerly),
+                "jit_compile": jit,
                 "precision_policy": keras.config.dtype_policy().name,
                 "floatx": keras.config.floatx(),
             },
             "tensorflow_seed": context.global_seed(),
-            "keras_seed": keras.utils.get_random_seed() if hasattr(
-                keras.utils, "get_random_seed") else None,
+            "keras_seed": keras.utils.get_random_seed()
+            if hasattr(keras.utils, "get_random_seed")
+            else None,
         }
         capture = {
             "gradients": "extra outputs of the compiled step",
@@ -277,12 +308,13 @@ class Keras3Hook:
             "state": "read between steps",
             "disturbs": "a compiler may round otherwise where a gradient has one more reader",
         }
-        label = "Keras {} on TensorFlow {}".format(keras.__version__, tensorflow.__version__)
+        label = f"Keras {keras.__version__} on TensorFlow {tensorflow.__version__}"
         return StackDescription("keras3", label, "tensorflow", environment, capture)
 
 
 def _slots(optimizer: Any, weights: Sequence[StateTensor]) -> List[StateTensor]:
-    """The optimizer's variables: slots by the attribute whose list holds them, one a trained variable."""
+    """The optimizer's variables: slots by the attribute whose list holds them, one a trained
+    variable."""
     owner = getattr(optimizer, "inner_optimizer", optimizer)
     if not owner.built:
         return []
@@ -301,7 +333,9 @@ def _slots(optimizer: Any, weights: Sequence[StateTensor]) -> List[StateTensor]:
                 placed.add(id(slot))
                 found.append(slot_tensor(tensor, name, slot, _dtype))
     # Most of what Keras 3 keeps for itself is just called "variable".
-    attributes = {id(value): name for name, value in vars(owner).items() if hasattr(value, "assign")}
+    attributes = {
+        id(value): name for name, value in vars(owner).items() if hasattr(value, "assign")
+    }
     for variable in optimizer.variables:
         if id(variable) not in placed:
             name = optimizer_variable_name(attributes.get(id(variable), variable.name))
@@ -313,7 +347,8 @@ def _slots(optimizer: Any, weights: Sequence[StateTensor]) -> List[StateTensor]:
 def _is_slot_list(attribute: str, value: Any, length: int) -> bool:
     return (
         attribute not in ("_trainable_variables", "_variables")
-        and isinstance(value, list) and len(value) == length > 0
+        and isinstance(value, list)
+        and len(value) == length > 0
         and all(item is None or hasattr(item, "assign") for item in value)
         and any(item is not None for item in value)
     )

@@ -1,7 +1,9 @@
-"""Keras 2.3 on TensorFlow 1.15, and tf.keras of TensorFlow 1.15: one `GraphExecutionFunction` call a step.
+"""Keras 2.3 on TensorFlow 1.15, and tf.keras of TensorFlow 1.15: one `GraphExecutionFunction` call
+a step.
 
-The gradients ride along as extra fetches of the train function; the batch is what is passed to its ``__call__``;
-the state is read between steps, because inside one session call reading races with updating.
+The gradients ride along as extra fetches of the train function; the batch is what is passed to its
+``__call__``; the state is read between steps, because inside one session call reading races with
+updating.
 """
 
 import sys
@@ -13,16 +15,25 @@ from tracediff_hooks.generations.gradient_registry import gradients_of
 from tracediff_hooks.names import named_layers, slot_name
 from tracediff_hooks.recorder import Key, SparseRows, Value
 from tracediff_hooks.session import (
-    Session, StackDescription, StateTensor, optimizer_tensor, slot_tensor,
+    Session,
+    StackDescription,
+    StateTensor,
+    optimizer_tensor,
+    slot_tensor,
     weight_tensors,
 )
 
 KERAS_SLOTS = {
-    "SGD": ("momentum",), "RMSprop": ("rms",), "Adagrad": ("accumulator",),
-    "Adadelta": ("accum_grad", "accum_var"), "Adam": ("m", "v", "vhat"), "Adamax": ("m", "u"),
+    "SGD": ("momentum",),
+    "RMSprop": ("rms",),
+    "Adagrad": ("accumulator",),
+    "Adadelta": ("accum_grad", "accum_var"),
+    "Adam": ("m", "v", "vhat"),
+    "Adamax": ("m", "u"),
     "Nadam": ("m", "v"),
 }
-"""keras/optimizers.py, 2.3.1: the order in which `get_updates` lists its slots, all of one kind first."""
+"""keras/optimizers.py, 2.3.1: the order in which `get_updates` lists its slots, all of one kind
+first."""
 
 RATE = ("learning_rate", "optimizer/learning_rate")
 
@@ -63,7 +74,8 @@ class KerasGraphHook:
         self._attached = True
         if getattr(self._model, "train_function", None) is not None:
             self._instrument()
-        # tf.keras builds the function of a generator fit after the callbacks were set, and may build it anew.
+        # tf.keras builds the function of a generator fit after the callbacks were set, and may
+        # build it anew.
         build = type(self._model)._make_train_function
 
         def make_train_function() -> None:
@@ -96,11 +108,10 @@ class KerasGraphHook:
         function = self._model.train_function
         if type(function).__name__ != "GraphExecutionFunction":
             raise TypeError(
-                "the train function is a {}, which this hook does not know".format(
-                    type(function).__name__
-                )
+                f"the train function is a {type(function).__name__}, which this hook does not know"
             )
-        # TensorFlow 1.15 goes by two names, `tensorflow` and `tensorflow_core`: take the one in use.
+        # TensorFlow 1.15 goes by two names, `tensorflow` and `tensorflow_core`: take the one in
+        # use.
         self._backend = sys.modules[type(function).__module__]
         self._layers = named_layers(self._model, self._auto_named)
         weights = weight_tensors(self._layers, self._model.trainable_weights, _dtype)
@@ -151,13 +162,13 @@ class KerasGraphHook:
         slots = [v for v in variables if len(v.shape) != 0 or v not in scalars]
         if trained and len(variables) >= len(trained):
             # A scalar weight has scalar slots: what the optimizer keeps for itself stands first.
-            slots = variables[len(variables) % len(trained):]
+            slots = variables[len(variables) % len(trained) :]
             scalars = variables[: len(variables) % len(trained)]
         kinds = KERAS_SLOTS.get(type(optimizer).__name__, ())
         for position, variable in enumerate(slots):
             owner = by_variable.get(id(trained[position % len(trained)]))
             kind = position // len(trained)
-            name = kinds[kind] if kind < len(kinds) else "slot_{}".format(kind)
+            name = kinds[kind] if kind < len(kinds) else f"slot_{kind}"
             if name == "vhat" and not getattr(optimizer, "amsgrad", True):
                 continue  # a placeholder of shape (1,)
             if owner is not None and _shape(variable) == (owner.spec.shape or ()):
@@ -197,7 +208,8 @@ class KerasGraphHook:
                 self._fetch_gradient(function, ("applied_gradient", name), applied)
 
     def _fetch_decayed_rate(self, function: Any) -> None:
-        """With `decay`, Keras 2.3 reads the step counter in a race with counting: only the step knows its rate."""
+        """With `decay`, Keras 2.3 reads the step counter in a race with counting: only the step
+        knows its rate."""
         rate = _decayed_rate(self._model.optimizer) if self._standalone else None
         if rate is not None:
             self._fetch(function, _Fetched(RATE, "dense"), rate)
@@ -214,7 +226,7 @@ class KerasGraphHook:
         fed = {id(tensor) for tensor in self._model._feed_inputs}
         for position, tensor in enumerate(self._model.inputs or []):
             if id(tensor) not in fed:
-                key = ("input", "input/{}".format(position))
+                key = ("input", f"input/{position}")
                 self._fetch(function, _Fetched(key, "dense"), tensor)
 
     def _fetch(self, function: Any, place: _Fetched, tensor: Any) -> None:
@@ -260,8 +272,14 @@ class KerasGraphHook:
         if rate is not None:
             observed.setdefault(RATE, rate)
         self._session.step(
-            self._model, self._layers, self._state, self._describe, before=before,
-            observed=observed, after=self._after(), aliases=self._aliases,
+            self._model,
+            self._layers,
+            self._state,
+            self._describe,
+            before=before,
+            observed=observed,
+            after=self._after(),
+            aliases=self._aliases,
         )
 
     def _gradients(self) -> Dict[Key, Value]:
@@ -284,7 +302,7 @@ class KerasGraphHook:
                 continue
             for output in outputs:
                 if name.startswith(output + "_") and output in renamed:
-                    name = renamed[output] + name[len(output):]
+                    name = renamed[output] + name[len(output) :]
                     break
             found["metric", "metric/" + name] = np.array(value)
         return found
@@ -292,14 +310,15 @@ class KerasGraphHook:
     def _batch(self, inputs: Any) -> Dict[Key, np.ndarray]:
         model = self._model
         roles = (
-            ("input", model._feed_inputs), ("label", model._feed_targets),
+            ("input", model._feed_inputs),
+            ("label", model._feed_targets),
             ("sample_weight", model._feed_sample_weights),
         )
         places = {}  # type: Dict[int, Key]
         for role, tensors in roles:
             positions = self._positions(role, tensors)
             for tensor, position in zip(tensors, positions):
-                places[id(tensor)] = (role, "{}/{}".format(role, position))
+                places[id(tensor)] = (role, f"{role}/{position}")
         found = {}  # type: Dict[Key, np.ndarray]
         for tensor, value in zip(self._function.inputs, inputs):
             key = places.get(id(tensor))
@@ -342,13 +361,16 @@ class KerasGraphHook:
         rate = getattr(optimizer, "lr", None)
         if rate is None or callable(rate) or not hasattr(rate, "dtype"):
             return None
-        decay = float(getattr(optimizer, "initial_decay", 0.0) or getattr(
-            optimizer, "_initial_decay", 0.0))
+        decay = float(
+            getattr(optimizer, "initial_decay", 0.0) or getattr(optimizer, "_initial_decay", 0.0)
+        )
         value, iterations = backend.batch_get_value([rate, optimizer.iterations])
         # keras/optimizers.py, 2.3.1, `get_updates`; optimizer_v2.py, 1.15, `_decayed_lr`.
         value = np.float32(value)
         if decay > 0:
-            value = value * (np.float32(1) / (np.float32(1) + np.float32(decay) * np.float32(iterations)))
+            value = value * (
+                np.float32(1) / (np.float32(1) + np.float32(decay) * np.float32(iterations))
+            )
         return np.array(value, np.float32)
 
     def _describe(self) -> StackDescription:
@@ -358,7 +380,8 @@ class KerasGraphHook:
         config = session._config
         keras = sys.modules["keras"].__version__ if self._standalone else "tf.keras"
         label = "{} on TensorFlow {}".format(
-            "Keras " + keras if self._standalone else keras, tensorflow.__version__)
+            "Keras " + keras if self._standalone else keras, tensorflow.__version__
+        )
         environment = {
             "devices": [device.name for device in session.list_devices()],
             "threads": {
@@ -378,13 +401,16 @@ class KerasGraphHook:
 
 
 def _decayed_rate(optimizer: Any) -> Any:
-    """The tensor `lr * (1. / (1. + decay * iterations))` that `get_updates` built last, if there is one."""
+    """The tensor `lr * (1. / (1. + decay * iterations))` that `get_updates` built last, if there is
+    one."""
     handle = getattr(getattr(optimizer, "learning_rate", None), "handle", None)
     if handle is None or not getattr(optimizer, "initial_decay", 0.0):
         return None
     reads = [op.outputs[0] for op in handle.consumers() if op.type == "ReadVariableOp"]
     products = [
-        op for read in reads for op in read.consumers()
+        op
+        for read in reads
+        for op in read.consumers()
         if op.type == "Mul" and any(value.op.type == "RealDiv" for value in op.inputs)
     ]
     return products[-1].outputs[0] if products else None

@@ -8,16 +8,17 @@ from tracediff_hooks.recorder import Key
 
 
 def metrics(model: Any, layers: Sequence[Any], logs: Mapping[str, Any]) -> Dict[Key, np.ndarray]:
-    """The reported metrics by canonical name. Losses are left out: the frameworks report running means of them."""
+    """The reported metrics by canonical name. Losses are left out: the frameworks report running
+    means of them."""
     outputs = list(getattr(model, "output_names", None) or [])
     renamed = {str(entry.layer.name): entry.name for entry in layers}
     found = {}  # type: Dict[Key, np.ndarray]
     for name, value in logs.items():
-        if name == "loss" or name.endswith("_loss") and name[: -len("_loss")] in outputs:
+        if name == "loss" or (name.endswith("_loss") and name[: -len("_loss")] in outputs):
             continue
         for output in outputs:
             if len(outputs) > 1 and name.startswith(output + "_") and output in renamed:
-                name = renamed[output] + name[len(output):]
+                name = renamed[output] + name[len(output) :]
                 break
         array = np.array(getattr(value, "numpy", lambda: value)())
         if array.dtype.kind in "biuf":

@@ -1,20 +1,47 @@
 """Copies of graph tensors whose reading changes no optimisation of the graph.
 
-Grappler's arithmetic optimiser rewrites a chain of elementwise operations only where the values between have one
-reader. A gradient that leaves the step gets a second one, the rewriting stops short, and the update rounds otherwise:
-seen with the scale of a batch normalisation under Nesterov momentum in Keras 3. So what leaves the step is not the
-gradient itself but a second computation of its elementwise tail, down to operations that are not rewritten. A marking
-attribute keeps common-subexpression elimination from merging the two again.
+Grappler's arithmetic optimiser rewrites a chain of elementwise operations only where the values
+between have one reader. A gradient that leaves the step gets a second one, the rewriting stops
+short, and the update rounds otherwise: seen with the scale of a batch normalisation under Nesterov
+momentum in Keras 3. So what leaves the step is not the gradient itself but a second computation of
+its elementwise tail, down to operations that are not rewritten. A marking attribute keeps
+common-subexpression elimination from merging the two again.
 """
 
 from typing import Any, Dict
 
-ELEMENTWISE = frozenset([
-    "Abs", "Add", "AddN", "AddV2", "Cast", "ClipByValue", "DivNoNan", "ExpandDims", "Identity",
-    "Inv", "Maximum", "Minimum", "Mul", "MulNoNan", "Neg", "Pow", "RealDiv", "Reciprocal",
-    "Reshape", "Rsqrt", "RsqrtGrad", "Select", "SelectV2", "Sign", "Sqrt", "Square", "Squeeze",
-    "Sub",
-])
+ELEMENTWISE = frozenset(
+    [
+        "Abs",
+        "Add",
+        "AddN",
+        "AddV2",
+        "Cast",
+        "ClipByValue",
+        "DivNoNan",
+        "ExpandDims",
+        "Identity",
+        "Inv",
+        "Maximum",
+        "Minimum",
+        "Mul",
+        "MulNoNan",
+        "Neg",
+        "Pow",
+        "RealDiv",
+        "Reciprocal",
+        "Reshape",
+        "Rsqrt",
+        "RsqrtGrad",
+        "Select",
+        "SelectV2",
+        "Sign",
+        "Sqrt",
+        "Square",
+        "Squeeze",
+        "Sub",
+    ]
+)
 MAX_OPERATIONS = 64
 """A tail longer than this is copied no further: every copied operation is computed twice."""
 MARK = "_tracediff"
@@ -42,7 +69,10 @@ def private_copy(tensor: Any, copied: Dict[Any, Any]) -> Any:
         mark.b = True
         attributes[MARK] = mark
         copied[operation] = operation.graph.create_op(
-            operation.type, inputs, [output.dtype for output in operation.outputs],
-            attrs=attributes, name="tracediff",
+            operation.type,
+            inputs,
+            [output.dtype for output in operation.outputs],
+            attrs=attributes,
+            name="tracediff",
         )
     return copied[operation].outputs[tensor.value_index]

@@ -1,6 +1,7 @@
 """Carries tensors out of a compiled training step as one more entry of its logs.
 
-Shared by the generations whose step is a Python function `train_step(data) -> logs` that a compiler traces.
+Shared by the generations whose step is a Python function `train_step(data) -> logs` that a compiler
+traces.
 """
 
 import contextlib
@@ -12,7 +13,8 @@ from tracediff_hooks.recorder import Key, SparseRows, Value
 from tracediff_hooks.session import input_names
 
 TAPS = "~tracediff"
-"""The entry's name. It sorts last, so that what a framework takes from the first log stays the same."""
+"""The entry's name. It sorts last, so that what a framework takes from the first log stays the
+same."""
 
 Pairs = Sequence[Tuple[Any, Any]]
 
@@ -90,7 +92,11 @@ class StepTaps:
         self._loss = loss
 
     def batch(
-        self, x: Any, y: Any, sample_weight: Any, inputs: Optional[Sequence[str]],
+        self,
+        x: Any,
+        y: Any,
+        sample_weight: Any,
+        inputs: Optional[Sequence[str]],
         outputs: Optional[Sequence[str]],
     ) -> Dict[Key, Any]:
         """Numbers a batch's tensors in the order of the model's inputs and outputs."""
@@ -106,22 +112,23 @@ class StepTaps:
         flat = {}  # type: Dict[str, Any]
         for (role, name), tensor in batch.items():
             if self._carries(tensor):
-                flat["batch {} {}".format(role, name)] = tensor
+                flat[f"batch {role} {name}"] = tensor
         if self._loss is not None and self._reachable(self._loss):
             flat["loss"] = self._loss
         for (role, variable), gradient in self._gradients.items():
             values = getattr(gradient, "values", gradient)
             if not self._reachable(values):
                 self._unreachable()
-            elif role == "applied_gradient" and self._gradients.get(
-                ("gradient", variable)
-            ) is gradient:
+            elif (
+                role == "applied_gradient"
+                and self._gradients.get(("gradient", variable)) is gradient
+            ):
                 self._same.add(variable)
             elif hasattr(gradient, "indices"):
-                flat["{} {} values".format(role, variable)] = gradient.values
-                flat["{} {} rows".format(role, variable)] = gradient.indices
+                flat[f"{role} {variable} values"] = gradient.values
+                flat[f"{role} {variable} rows"] = gradient.indices
             else:
-                flat["{} {} dense".format(role, variable)] = gradient
+                flat[f"{role} {variable} dense"] = gradient
         if self._copy is not None and self._graph is not None:
             copied = {}  # type: Dict[Any, Any]
             for place, tensor in flat.items():
@@ -131,8 +138,12 @@ class StepTaps:
 
     def _carries(self, tensor: Any) -> bool:
         dtype = getattr(tensor, "dtype", None)
-        if hasattr(tensor, "dtype") and getattr(dtype, "name", "") in ("string", "resource", "variant"):
-            message = "a batch tensor of dtype {} is not recorded".format(dtype.name)
+        if hasattr(tensor, "dtype") and getattr(dtype, "name", "") in (
+            "string",
+            "resource",
+            "variant",
+        ):
+            message = f"a batch tensor of dtype {dtype.name} is not recorded"
             if message not in self.unrecordable:
                 self.unrecordable.append(message)
             return False
@@ -174,11 +185,9 @@ class StepTaps:
                 if parts[2] == "dense":
                     found[key] = _array(tensor)
                 elif parts[2] == "values":
-                    rows = taps["{} {} rows".format(parts[0], parts[1])]
+                    rows = taps[f"{parts[0]} {parts[1]} rows"]
                     found[key] = SparseRows(_array(tensor), _array(rows).astype(np.int64))
-        aliases = [
-            ("applied_gradient", weight_names[v]) for v in self._same if v in weight_names
-        ]
+        aliases = [("applied_gradient", weight_names[v]) for v in self._same if v in weight_names]
         return found, sorted(aliases)
 
 
@@ -189,5 +198,6 @@ def view(variable: Any) -> np.ndarray:
 
 
 def _array(tensor: Any) -> np.ndarray:
-    """What came out of the step, on the host; computed for this alone, so nothing else will write to it."""
+    """What came out of the step, on the host; computed for this alone, so nothing else will write
+    to it."""
     return np.asarray(tensor.numpy() if hasattr(tensor, "numpy") else tensor)

@@ -1,23 +1,34 @@
 """tf.keras of TensorFlow 2.3: the step is a `tf.function` that `Model.make_train_function` builds.
 
-What the step consumed and computed leaves it as one more entry of the logs that `train_step` returns, and is
-taken off again before Keras sees the logs. Weights and slots are read between steps.
+What the step consumed and computed leaves it as one more entry of the logs that `train_step`
+returns, and is taken off again before Keras sees the logs. Weights and slots are read between
+steps.
 """
 
 import contextlib
 import sys
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from tracediff_hooks.generations.logs_metrics import metrics
 from tracediff_hooks.generations.step_taps import (
-    TAPS, StepTaps, optimizers_of, replaced, set_plainly, take_off, view,
+    TAPS,
+    StepTaps,
+    optimizers_of,
+    replaced,
+    set_plainly,
+    take_off,
+    view,
 )
 from tracediff_hooks.names import named_layers, optimizer_variable_name, slot_name, variable_name
 from tracediff_hooks.recorder import Key
 from tracediff_hooks.session import (
-    Session, StackDescription, StateTensor, optimizer_tensor, slot_tensor, weight_tensors,
+    Session,
+    StackDescription,
+    optimizer_tensor,
+    slot_tensor,
+    weight_tensors,
 )
 
 
@@ -108,7 +119,8 @@ class TfFunctionHook:
 
     @contextlib.contextmanager
     def _probes(self) -> Iterator[None]:
-        """Watches the optimizers' methods and the loss while one step is traced (or run eagerly)."""
+        """Watches the optimizers' methods and the loss while one step is traced (or run
+        eagerly)."""
         taps = self._taps
         with contextlib.ExitStack() as stack:
             for optimizer in optimizers_of(self._model):
@@ -125,8 +137,11 @@ class TfFunctionHook:
                     return gradients
 
                 def probed_apply(
-                    pairs: Any, *args: Any, _apply: Any = apply, _owner: Any = optimizer,
-                    **kwargs: Any
+                    pairs: Any,
+                    *args: Any,
+                    _apply: Any = apply,
+                    _owner: Any = optimizer,
+                    **kwargs: Any,
                 ) -> Any:
                     pairs = list(pairs)
                     taps.saw("gradient", pairs, unless_seen=True)
@@ -139,9 +154,7 @@ class TfFunctionHook:
                 stack.enter_context(replaced(optimizer, "apply_gradients", probed_apply))
             loss = self._model.compiled_loss
             if loss is not None:
-                stack.enter_context(
-                    replaced(self._model, "compiled_loss", _ProbedLoss(loss, taps))
-                )
+                stack.enter_context(replaced(self._model, "compiled_loss", _ProbedLoss(loss, taps)))
             yield
 
     def _create_slots(self, optimizer: Any, pairs: Sequence[Tuple[Any, Any]]) -> None:
@@ -161,7 +174,10 @@ class TfFunctionHook:
     def _batch(self, data: Any) -> Dict[Key, Any]:
         x, y, weight = _unpack(data)
         return self._taps.batch(
-            x, y, weight, getattr(self._model, "input_names", None),
+            x,
+            y,
+            weight,
+            getattr(self._model, "input_names", None),
             getattr(self._model, "output_names", None),
         )
 
@@ -180,12 +196,16 @@ class TfFunctionHook:
             guard(self._record, taps, before, rate, logs)
         elif self._session.alive:
             self._session.event(
-                "not-recorded", "a custom train_step returned no logs, so its steps are not recorded"
+                "not-recorded",
+                "a custom train_step returned no logs, so its steps are not recorded",
             )
         return logs
 
     def _record(
-        self, taps: Mapping[str, Any], before: Dict[Key, np.ndarray], rate: Any,
+        self,
+        taps: Mapping[str, Any],
+        before: Dict[Key, np.ndarray],
+        rate: Any,
         logs: Mapping[str, Any],
     ) -> None:
         for tensor in self._state:
@@ -199,8 +219,14 @@ class TfFunctionHook:
         if rate is not None:
             observed["learning_rate", "optimizer/learning_rate"] = rate
         self._session.step(
-            self._model, self._layers, self._state, self._describe, before=before,
-            observed=observed, after=self._after(), aliases=aliases,
+            self._model,
+            self._layers,
+            self._state,
+            self._describe,
+            before=before,
+            observed=observed,
+            after=self._after(),
+            aliases=aliases,
         )
         self._created = {}
 
@@ -220,7 +246,8 @@ class TfFunctionHook:
         slots = {id(t.variable) for t in state}
         for variable in optimizer.weights:
             if (
-                id(variable) not in slots and variable is not optimizer._iterations
+                id(variable) not in slots
+                and variable is not optimizer._iterations
                 and not variable.shape.as_list()
             ):
                 name = optimizer_variable_name(variable_name(variable))
@@ -261,8 +288,10 @@ class TfFunctionHook:
                 "inter": config.threading.get_inter_op_parallelism_threads(),
             },
             "flags": {
-                "eager": bool(self._model.run_eagerly), "jit_compile": False,
-                "jit": str(config.optimizer.get_jit()), "precision_policy": policy.name,
+                "eager": bool(self._model.run_eagerly),
+                "jit_compile": False,
+                "jit": str(config.optimizer.get_jit()),
+                "precision_policy": policy.name,
                 "floatx": tensorflow.keras.backend.floatx(),
             },
             "tensorflow_seed": context.global_seed(),
@@ -273,7 +302,7 @@ class TfFunctionHook:
             "state": "read between steps",
             "disturbs": "nothing known",
         }
-        label = "tf.keras on TensorFlow {}".format(tensorflow.__version__)
+        label = f"tf.keras on TensorFlow {tensorflow.__version__}"
         return StackDescription("tf-function", label, "tensorflow", environment, capture)
 
 
@@ -293,7 +322,8 @@ class _ProbedLoss:
 
 
 def _unpack(data: Any) -> Tuple[Any, Any, Any]:
-    """A batch as x, y, sample_weight (data_adapter.py, TensorFlow 2.3, `unpack_x_y_sample_weight`)."""
+    """A batch as x, y, sample_weight (data_adapter.py, TensorFlow 2.3,
+    `unpack_x_y_sample_weight`)."""
     if not isinstance(data, tuple):
         return data, None, None
     return tuple(data[:3]) + (None,) * (3 - len(data[:3]))  # type: ignore[return-value]

@@ -1,7 +1,7 @@
 """Trains one small model per requested variant of a plain training and records each.
 
-Runs on every stack: Python 3.7 and Keras 2.3 upwards. Usage: known_difference.py OUT KIND VARIANT...
-Each variant differs from ``base`` in one known place.
+Runs on every stack: Python 3.7 and Keras 2.3 upwards. Usage: known_difference.py OUT KIND
+VARIANT... Each variant differs from ``base`` in one known place.
 """
 
 import os
@@ -25,7 +25,8 @@ EPOCHS = 2
 
 
 def make_repeatable():
-    """Keras 2.3 reads Adam's step counter in a race with its own increment; one thread decides it."""
+    """Keras 2.3 reads Adam's step counter in a race with its own increment; one thread decides
+    it."""
     if keras.__version__.startswith("2.3."):
         import tensorflow as tf
 
@@ -138,7 +139,7 @@ def train(out, kind, name, variant):
     loss = "sparse_categorical_crossentropy"
     model.compile(optimizer=optimizer(name, variant), loss=loss, metrics=["accuracy"])
     set_weights(model, variant)
-    path = os.path.join(out, "{}-{}-{}.zarr".format(kind, name, variant))
+    path = os.path.join(out, f"{kind}-{name}-{variant}.zarr")
     callbacks = [TraceCallback(path)]
     if variant == "external":
         callbacks.append(Meddler())
@@ -146,8 +147,14 @@ def train(out, kind, name, variant):
     if variant == "weighted":
         options["sample_weight"] = np.where(np.arange(ROWS) % 16 == 3, 2.0, 1.0).astype("float32")
     model.fit(
-        x, y, batch_size=BATCH + 1 if variant == "batching" else BATCH, epochs=EPOCHS,
-        shuffle=False, verbose=0, callbacks=callbacks, **options
+        x,
+        y,
+        batch_size=BATCH + 1 if variant == "batching" else BATCH,
+        epochs=EPOCHS,
+        shuffle=False,
+        verbose=0,
+        callbacks=callbacks,
+        **options,
     )
 
 
