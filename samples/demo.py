@@ -36,6 +36,7 @@ def main() -> int:
     print(f"""  . .venv/bin/activate
   tracediff info {OLD}
   tracediff info {NEW}
+  tracediff tui {OLD} {NEW}
   tracediff compare {OLD} {NEW} --format json
   tracediff compare samples/digits/traces/tf2.3.zarr {NEW}     two stacks that agree
   tracediff compare --help""")
