@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+
+from textual.worker import WorkerCancelled
+
 
 def text(app):
     """Return what the terminal shows, line by line."""
@@ -13,7 +17,9 @@ def text(app):
 async def settle(app, pilot):
     """Wait until workers are done and what they sent is shown."""
     for _ in range(3):
-        await app.workers.wait_for_complete()
+        # A worker that was overtaken by another, or by the end, is done as well.
+        with contextlib.suppress(WorkerCancelled):
+            await app.workers.wait_for_complete()
         await pilot.pause()
 
 

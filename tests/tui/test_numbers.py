@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from support.screens import press, settle, text
+from support.screens import press, settle, status, text
 
 from tracediff.compare.parts import measure
 from tracediff.report.comparison import phrases, to_json
@@ -115,4 +115,4 @@ async def test_the_screens_print_the_digits_of_the_text_report(digits, begin):
         row = next(line for line in app.screen.lines if line.spot == places.first_spot(digits))
         assert phrases.number(first.relative_l2) in row.cells
         assert phrases.whole(first.max_ulp) in row.cells
-        assert phrases.size(first) in text(app)
+        assert phrases.size(first) in status(app)

@@ -28,6 +28,7 @@ from tracediff_tui.views.panes import drift_picture, histograms
 from tracediff_tui.views.places import Shown, Spot
 from tracediff_tui.views.slices import Slice
 from tracediff_tui.views.steps import step_lines
+from tracediff_tui.widgets.charts import wrapped
 from tracediff_tui.widgets.heatmap import NOTHING, Heatmap
 from tracediff_tui.widgets.lines import Bar, KeyBar
 from tracediff_tui.widgets.listing import Column, Listing, Row
@@ -144,8 +145,10 @@ class TensorScreen(View):
         relative = self.query_one("#relative", Static)
         slice_map = self.query_one("#slice", Heatmap)
         if self.elements is None:
-            text = self.problem or "reading ..."
-            histogram.update(Text(f" {text}"))
+            histogram.update("" if self.problem else " reading ...")
+            if self.problem:
+                facts.append("\n" + wrapped(self.problem, self.size.width), "bold")
+                self.query_one("#facts", Static).update(facts)
             relative.update("")
             slice_map.load(NOTHING, empty="no elements to show")
             self.worst.load((), empty="no elements to show" if self.problem else "reading ...")

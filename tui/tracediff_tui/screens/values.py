@@ -22,7 +22,7 @@ from tracediff_tui.views.places import Shown, Spot, label
 from tracediff_tui.views.runs import DECADES, decades, largest, read_one
 from tracediff_tui.views.steps import short_type
 from tracediff_tui.views.tensors import side_words
-from tracediff_tui.widgets.charts import bars
+from tracediff_tui.widgets.charts import bars, wrapped
 from tracediff_tui.widgets.lines import Bar, KeyBar
 from tracediff_tui.widgets.listing import Column, Listing, Row
 
@@ -106,7 +106,7 @@ class ValuesScreen(View):
     def _draw(self) -> None:
         facts, histogram = self.query_one("#facts", Static), self.query_one("#histogram", Static)
         if self.values is None:
-            facts.update(Text(f" {self.problem or 'reading ...'}"))
+            facts.update(Text(wrapped(self.problem or "reading ...", self.size.width)))
             histogram.update("")
             self.list.load((), empty="no elements to show")
             return

@@ -264,24 +264,13 @@ def exact(value: Any) -> str:
         >>> exact(np.float32(0.1)), exact(np.float32(-1e-9)), exact(np.int64(3)), exact(np.True_)
         ('0.1', '-1e-09', '3', 'True')
     """
-    if isinstance(value, np.floating):
-        return (
-            str(np.format_float_positional(value, trim="0"))
-            if (1e-4 <= abs(value) < 1e7)
-            else repr(value.item() if value == 0 else value)
-            .removeprefix(f"np.{value.dtype.name}(")
-            .removesuffix(")")
-        )
+    if isinstance(value, np.floating) and np.isfinite(value):
+        if value == 0 or 1e-4 <= abs(float(value)) < 1e7:
+            return str(np.format_float_positional(value, trim="0"))
+        return str(np.format_float_scientific(value, trim="-", exp_digits=2))
     return str(value)
 
 
 def index_words(index: tuple[int, ...]) -> str:
     """Return an index as a reader writes it."""
     return f"[{', '.join(map(str, index))}]"
-
-
-def record_hint(key: tuple[str, str]) -> str:
-    """Return how to record what is missing here."""
-    role = key[0]
-    extra = ", activations=True" if role == "activation" else ""
-    return f'TraceCallback("run.zarr", level="full"{extra})'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -67,3 +68,14 @@ def bars(
         length = max(1, round(count / most * room)) if count else 0
         lines.append(f"{word:>{left}} {(full * length).ljust(room)} {count:>{right}}")
     return lines
+
+
+def wrapped(text: str, width: int) -> str:
+    """Return lines of text broken to a width, a blank before each.
+
+    Example:
+        >>> wrapped("one two", 6).splitlines()
+        [' one', ' two']
+    """
+    lines = [line for part in text.split("\n") for line in textwrap.wrap(part, max(4, width - 2))]
+    return "\n".join(f" {line}" for line in lines)

@@ -1,4 +1,4 @@
-"""Render the pictures of docs/images from the sample traces: python docs/screenshots.py."""
+"""Render the pictures of docs/images from the sample traces: python samples/screenshots.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from tracediff.trace import open_trace
 from tracediff_tui.app import TracediffApp
 
-_HERE = Path(__file__).parent
+_HERE = Path(__file__).parents[1] / "docs"
 _TRACES = _HERE.parent / "samples" / "digits" / "traces"
 _SHOTS = {
     "overview": (),
