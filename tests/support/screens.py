@@ -16,7 +16,7 @@ def text(app):
 
 async def settle(app, pilot):
     """Wait until workers are done and what they sent is shown."""
-    for _ in range(3):
+    for _ in range(6):
         # A worker that was overtaken by another, or by the end, is done as well.
         with contextlib.suppress(WorkerCancelled):
             await app.workers.wait_for_complete()

@@ -63,7 +63,7 @@ async def test_a_trace_that_cannot_be_compared_says_why_and_shows_the_rest(tmp_p
     app = TracediffApp(*(open_trace(path).runs[0] for path in paths))
     async with app.run_test(size=(120, 30)) as pilot:
         await settle(app, pilot)
-        assert "is not what was recorded" in text(app)
+        assert "is not what was recorded" in status(app)
         await press(app, pilot, "5")
         assert "optimizer" in text(app) or "0 differ" in text(app)
     assert isinstance(app.problem, DamagedTrace)
@@ -143,7 +143,7 @@ async def test_a_damaged_trace_alone_shows_what_can_be_read(tmp_path, alone):
         await press(app, pilot, "n")
         assert "cannot be read" in status(app)
         await press(app, pilot, "enter")
-        assert "is not what was recorded" in text(app)
+        assert "is not what was recorded" in status(app)
 
 
 async def test_a_small_terminal_says_so_and_still_works(digits, begin):

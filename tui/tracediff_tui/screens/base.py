@@ -220,7 +220,12 @@ class View(Asking):
         self.show_status()
 
     def action_go(self, name: str) -> None:
-        """Show another screen."""
+        """Show another screen; of a single run, the one that answers to it."""
+        if self.tracediff.b is None:
+            name = {"overview": "run", "step": "run", "tensor": "values"}.get(name, name)
+        if name == "findings" and self.tracediff.b is None:
+            self.tell("findings need two runs: tracediff tui A B")
+            return
         self.tracediff.go(name)
 
     def action_reload(self) -> None:
