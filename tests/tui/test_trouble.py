@@ -26,14 +26,12 @@ KERNEL = ("weight", "dense/kernel")
 
 
 def damage(trace, role, name):
-    """Change a byte in every chunk of a tensor's values."""
+    """Change every byte in the chunks of a tensor's values."""
     folder = Path(trace) / "run-0" / "values" / role / name
     chunks = [path for path in folder.rglob("*") if path.is_file() and path.name[0].isdigit()]
     assert chunks
     for path in chunks:
-        content = bytearray(path.read_bytes())
-        content[0] ^= 0xFF
-        path.write_bytes(bytes(content))
+        path.write_bytes(bytes(byte ^ 1 for byte in path.read_bytes()))
 
 
 async def test_an_unreadable_chunk_under_the_cursor_is_told_and_survived(tmp_path, begin):

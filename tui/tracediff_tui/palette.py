@@ -26,7 +26,7 @@ GLYPHS = "·▁▂▃▄▅▆!#~? "
 ASCII_GLYPHS = ".-:=+*%!#~? "
 ORIGIN, PLAIN_ORIGIN = "◆", "O"
 _RAMP = ("#213b6e", "#4c556c", "#6c6e72", "#8b8779", "#aca074", "#d1bb65")
-_LIGHTER = ("#7f9bd6", "#a5b0ce", "#c3c6cb", "#dcd8c8", "#f0e7c0", "#fff3b0")
+_LIGHTER = ("#52668e", "#737a8c", "#8c8e91", "#a5a196", "#beb593", "#dbca87")
 BLUE, ORANGE = "#56a8e8", "#e69f00"
 """The colours of run A and run B."""
 

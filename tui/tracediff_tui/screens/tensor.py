@@ -210,8 +210,10 @@ class TensorScreen(View):
         if self.problem:
             return self.problem.replace("\n", " · ")
         flat = self._flat()
-        if self.elements is None or flat is None:
+        if self.elements is None:
             return ""
+        if flat is None:
+            return "all elements are equal"
         cells = dict(zip(HEADER, self.elements.row(flat), strict=True))
         # What the table may leave out in a narrow terminal comes first.
         order = ("index", "rel", "ulp", "abs", "A", "B", "A bits", "B bits")
