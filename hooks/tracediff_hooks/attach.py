@@ -1,5 +1,4 @@
-"""Records scripts that know nothing of it: wraps `Model.fit` of whatever framework a script
-imports.
+"""Records scripts that know nothing of it: wraps the `Model.fit` of whatever they import.
 
 An import hook wraps the classes right after their module has run, before the script can use them;
 that also lets the gradients of graph-mode optimizers be watched from the beginning.
@@ -33,7 +32,10 @@ class _Finder(importlib.abc.MetaPathFinder):
         self._busy = set()  # type: set
 
     def find_spec(
-        self, fullname: str, path: Optional[Sequence[str]], target: Optional[ModuleType] = None
+        self,
+        fullname: str,
+        path: Optional[Sequence[str]],  # noqa: ARG002 - Python calls it so
+        target: Optional[ModuleType] = None,  # noqa: ARG002 - the same
     ) -> Optional[importlib.machinery.ModuleSpec]:
         action = self._actions.get(fullname)
         if action is None or fullname in self._busy:
@@ -118,9 +120,8 @@ def _recorded(method: Any, callback: TraceCallback) -> Any:
     @functools.wraps(method)
     def fit(self: Any, *args: Any, **kwargs: Any) -> Any:
         if callback.busy:
-            return method(
-                self, *args, **kwargs
-            )  # `fit` calls `fit_generator`, or a callback trains
+            # `fit` calls `fit_generator`, or a callback trains.
+            return method(self, *args, **kwargs)
         try:
             bound = signature.bind(self, *args, **kwargs)
         except TypeError:
@@ -137,7 +138,7 @@ def _recorded(method: Any, callback: TraceCallback) -> Any:
             callbacks.append(callback)
             callback.set_model(self)
         else:
-            bound.arguments["callbacks"] = given + [callback]
+            bound.arguments["callbacks"] = [*given, callback]
         with callback.fitting():
             return method(*bound.args, **bound.kwargs)
 

@@ -69,11 +69,13 @@ class TraceCallback:
         self.busy = False
 
     def set_params(self, params: Mapping[str, Any]) -> None:
+        """Takes what the framework tells of the fit, such as its number of epochs."""
         self.params = dict(params or {})
         if self._session is not None:
             self._session.fit_params = self.params
 
     def set_model(self, model: Any) -> None:
+        """Begins to record a model, which the framework is about to train."""
         self.model = model
         if self._hook is not None:
             self.stop("interrupted")  # the fit before this one never ended
@@ -98,11 +100,20 @@ class TraceCallback:
         _attached[self.model] = weakref.ref(self._hook)
         self._hook.attach()
 
-    def on_epoch_begin(self, epoch: int, logs: Optional[Dict[str, Any]] = None) -> None:
+    def on_epoch_begin(
+        self,
+        epoch: int,
+        logs: Optional[Dict[str, Any]] = None,  # noqa: ARG002 - the frameworks pass it
+    ) -> None:
+        """Counts the steps that follow to another epoch."""
         if self._session is not None:
             self._session.begin_epoch(epoch)
 
-    def on_train_end(self, logs: Optional[Dict[str, Any]] = None) -> None:
+    def on_train_end(
+        self,
+        logs: Optional[Dict[str, Any]] = None,  # noqa: ARG002 - the frameworks pass it
+    ) -> None:
+        """Ends the recording of a fit that came to its end."""
         self.stop("complete")
 
     def stop(self, status: str) -> None:
@@ -120,8 +131,10 @@ class TraceCallback:
 
     @contextlib.contextmanager
     def fitting(self) -> Iterator[None]:
-        """Marks the time of a `fit` that was given this callback; an exception ends the recording
-        of it."""
+        """Marks the time of a `fit` that was given this callback.
+
+        An exception ends the recording of it.
+        """
         self.busy = True
         try:
             yield

@@ -1,5 +1,4 @@
-"""The command `tracediff-record`: runs a training script unchanged and records every `Model.fit` in
-it."""
+"""The command `tracediff-record`: runs a script unchanged and records every `Model.fit` in it."""
 
 import argparse
 import builtins
@@ -19,8 +18,9 @@ examples:
   tracediff-record -o a.zarr -m my_package.train --epochs 2
   python -m tracediff_hooks record -o a.zarr train.py     (the same, where no command was installed)
 
-Every Model.fit of the script is recorded. Fits of one model continue one run; another model, or the same one
-compiled with another optimizer, begins the next run in the same trace: a.zarr/run-0, a.zarr/run-1, ...
+Every Model.fit of the script is recorded. Fits of one model continue one run; another model, or
+the same one compiled with another optimizer, begins the next run in the same trace: a.zarr/run-0,
+a.zarr/run-1, ...
 The script's output, its exit status and its weights stay what they are without recording.
 
 then, where the package tracediff is installed:
@@ -87,7 +87,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     except FileExistsError as error:
         return _trouble(str(error), None)
     record_every_fit(callback)
-    sys.argv = [options.script] + options.arguments
+    sys.argv = [options.script, *options.arguments]
     try:
         if options.module:
             sys.path[0] = os.getcwd()

@@ -59,8 +59,10 @@ def versions() -> Dict[str, str]:
 
 
 def surroundings() -> Dict[str, Any]:
-    """The machine, the command line, environment variables, and the state of Python's and numpy's
-    random streams."""
+    """The machine, the command line, environment variables, and the state of random streams.
+
+    Of the streams, those of Python and of numpy.
+    """
     return {
         "platform": platform.platform(),
         "machine": platform.machine(),
@@ -80,9 +82,10 @@ def surroundings() -> Dict[str, Any]:
 
 
 def _numpy_state() -> Any:
-    state = np.random.get_state()
+    state = np.random.get_state()  # noqa: NPY002 - the stream that scripts share without asking
     return tuple(part.tolist() if isinstance(part, np.ndarray) else part for part in state)
 
 
 def _fingerprint(state: Any) -> str:
-    return hashlib.sha1(repr(state).encode()).hexdigest()[:16]
+    digest = hashlib.sha1(repr(state).encode())  # noqa: S324 - a fingerprint, no security
+    return digest.hexdigest()[:16]

@@ -115,15 +115,14 @@ def _walk(model: Any, prefix: str, auto_named: AutoNamed, seen: Set[int]) -> Ite
     for layer in model.layers:
         name = prefix + namer.name(layer)
         if is_model(layer):
-            for inner in _walk(layer, name + "/", auto_named, seen):
-                yield inner
+            yield from _walk(layer, name + "/", auto_named, seen)
             rest = [v for v in layer.weights if id(v) not in seen]
             located = [("", layer, variable) for variable in rest]
         else:
             places = {}  # type: Dict[int, Tuple[str, Any]]
             _locate(layer, "", places, set())
             located = [
-                places.get(id(variable), ("", layer)) + (variable,)
+                (*places.get(id(variable), ("", layer)), variable)
                 for variable in layer.weights
                 if id(variable) not in seen
             ]
@@ -133,8 +132,10 @@ def _walk(model: Any, prefix: str, auto_named: AutoNamed, seen: Set[int]) -> Ite
 
 
 def _locate(layer: Any, path: str, places: Dict[int, Tuple[str, Any]], visited: Set[int]) -> None:
-    """Maps the variables of the layers inside a layer to the attributes that lead there, and to
-    their owners."""
+    """Finds the variables of the layers inside a layer.
+
+    Maps each to the attributes that lead there, and to its owner.
+    """
     visited.add(id(layer))
     for attribute, inner in sorted(_inner_layers(layer), key=_public_first):
         if id(inner) in visited:

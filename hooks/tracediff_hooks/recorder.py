@@ -1,20 +1,21 @@
-"""Turns what a hook saw at each step into a trace: what is new is stored, what is known is pointed
-to.
+"""Turns what a hook saw at each step into a trace: stores what is new, points to what is known.
 
 Works out versions and digests in the calling thread and hands all writing to one background thread.
 Nothing here knows a framework, and `record_step` never raises.
 """
 
 import atexit
+import contextlib
+import math
 import os
 import queue
-import sys
 import threading
 import time
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from tracediff_hooks._tell import tell
 from tracediff_hooks._version import __version__
 from tracediff_hooks.digest import ABSENT, Digest, digest_of
 from tracediff_hooks.store import TraceStore, check_target, compressor, values_path
@@ -36,8 +37,10 @@ Key = Tuple[str, str]
 
 
 class SparseRows(NamedTuple):
-    """A gradient that came as indexed slices: some rows of a dense tensor, repeated ones to be
-    added."""
+    """A gradient that came as indexed slices: some rows of a dense tensor.
+
+    Rows that come repeatedly are to be added.
+    """
 
     values: np.ndarray
     rows: np.ndarray
@@ -63,6 +66,7 @@ class TensorSpec(NamedTuple):
 
     @property
     def layout(self) -> str:
+        """How its values are stored: ``fixed``, ``ragged`` or ``sparse``."""
         if self.sparse:
             return "sparse"
         return "ragged" if self.ragged else "fixed"
@@ -71,7 +75,7 @@ class TensorSpec(NamedTuple):
 class _Column:
     """A tensor's place in its table, and the values of it that are already stored."""
 
-    def __init__(self, spec: TensorSpec, table: str, number: int, keep: bool) -> None:
+    def __init__(self, spec: TensorSpec, table: str, *, number: int, keep: bool) -> None:
         self.spec = spec
         self.table = table
         self.number = number
@@ -109,8 +113,10 @@ def _digest(value: np.ndarray, rows: Optional[np.ndarray]) -> Digest:
 
 
 def _storable(value: np.ndarray) -> np.ndarray:
-    """The value in a dtype that every numpy reads: bfloat16 and the like as integers of their
-    width."""
+    """The value in a dtype that every numpy reads.
+
+    What is not plain numpy, such as bfloat16, becomes integers of its width.
+    """
     if _plain_numpy(value.dtype):
         return value
     return value.view(np.dtype(f"u{value.dtype.itemsize}"))
@@ -125,7 +131,7 @@ def _finite_json(value: Any) -> Any:
         return value.item()
     if isinstance(value, (float, np.floating)):
         number = float(value)
-        if number != number:
+        if math.isnan(number):
             return "nan"
         if number in (float("inf"), float("-inf")):
             return "inf" if number > 0 else "-inf"
@@ -162,15 +168,16 @@ class _Run:
         table = "state" if spec.role in STATE_ROLES else "observed"
         # Scalars cost nothing and carry the run's story: they are kept at every level.
         keep = self.level == "full" or spec.shape == ()
-        column = _Column(spec, table, self.counts[table], keep)
+        column = _Column(spec, table, number=self.counts[table], keep=keep)
         self.counts[table] += 1
         self.columns[spec.role, spec.name] = column
         return column
 
     def attributes(self) -> Dict[str, Any]:
-        tensors = []
-        for column in self.columns.values():
-            tensors.append(self._line(column.spec, column.table, column.number, column.path))
+        tensors = [
+            self._line(column.spec, column.table, column.number, column.path)
+            for column in self.columns.values()
+        ]
         for spec in self.aliases:
             target = self.columns.get((str(spec.same_as), spec.name))
             path = target.path if target else None
@@ -277,14 +284,14 @@ class Recorder:
         self._run = _Run(about, level)
         self._expected = max(1, expected_steps or 0) + 1 if expected_steps else UNKNOWN_STEPS
         if self._writer is None:
-            self._writer = _Writer(self.path, self._compression, self._overwrite)
+            self._writer = _Writer(self.path, self._compression, overwrite=self._overwrite)
             _at_exit(self.close, "interrupted")
         self._writer.put(("run", self._run.attributes()), 0)
         if level == "digest" and self._level == "auto":
             self.event(
                 "level",
-                f"a step is about {bytes_per_step >> 20} MiB, so only digests are kept; level='full' keeps "
-                "every element",
+                f"a step is about {bytes_per_step >> 20} MiB, so only digests are kept; "
+                "level='full' keeps every element",
                 say=True,
             )
         for spec in tensors:
@@ -322,7 +329,7 @@ class Recorder:
             self._run.events.append({"step": self._run.steps, "kind": kind, "message": message})
             self._run.attributes_changed = True
         if say:
-            print(f"tracediff: {message}", file=sys.stderr)
+            tell(message)
 
     def changed(self, state: Mapping[Key, np.ndarray]) -> Dict[Key, np.ndarray]:
         """Compares the state with what was recorded last, before a step may overwrite it.
@@ -358,7 +365,8 @@ class Recorder:
                 only what `changed` found.
             observed: what the step consumed and produced. Must not change afterwards.
             after: the state after the step. Must not change afterwards.
-            epoch, batch: where in the fit the step stands, from 0.
+            epoch: the epoch of the fit in which the step stands, from 0.
+            batch: where in that epoch it stands, from 0.
         """
         run, writer = self._run, self._writer
         if run is None or writer is None or writer.failure is not None:
@@ -443,8 +451,10 @@ class Recorder:
             self._writer.wait()
 
     def pause(self, status: str) -> None:
-        """Flushes and marks the run with ``status`` without ending it: a later fit may continue
-        it."""
+        """Flushes and marks the run with ``status`` without ending it.
+
+        A later fit may continue it.
+        """
         if self._run is not None:
             self._run.status = status
             self.flush()
@@ -498,7 +508,7 @@ def _storage_dtype(name: str) -> str:
 class _Writer:
     """The background thread that owns the store."""
 
-    def __init__(self, path: str, compression: Optional[str], overwrite: bool) -> None:
+    def __init__(self, path: str, compression: Optional[str], *, overwrite: bool) -> None:
         self.failure = None  # type: Optional[str]
         self._path = path
         self._compression = compression
@@ -524,7 +534,7 @@ class _Writer:
         self._thread.join()
 
     def _work(self) -> None:
-        state = _WriterState(self._path, self._compression, self._overwrite)
+        state = _WriterState(self._path, self._compression, overwrite=self._overwrite)
         while True:
             item, size = self._queue.get()
             try:
@@ -545,7 +555,7 @@ class _Writer:
 class _WriterState:
     """What the writer thread knows; used by that thread only."""
 
-    def __init__(self, path: str, compression: Optional[str], overwrite: bool) -> None:
+    def __init__(self, path: str, compression: Optional[str], *, overwrite: bool) -> None:
         self._overwrite = overwrite
         self._path = path
         self._compression = compression
@@ -620,15 +630,16 @@ class _WriterState:
         self._flush_at = time.monotonic() + FLUSH_SECONDS
 
     def give_up(self, failure: str) -> None:
-        """Says once that recording has ended, on stderr and, if it can still be written, in the
-        trace."""
+        """Says once that recording has ended.
+
+        On stderr and, if it can still be written, in the trace.
+        """
         kept = "before anything was kept"
         if self._flushed:
             kept = f"after step {self._flushed - 1}, up to which the trace is readable"
-        print(
-            f"tracediff: recording to {self._path} stopped {kept} ({failure}); training goes on. Check the disk's space and "
-            "permissions.",
-            file=sys.stderr,
+        tell(
+            f"recording to {self._path} stopped {kept} ({failure}); training goes on. "
+            "Check the disk's space and permissions."
         )
         if self._run is None:
             return
@@ -636,7 +647,5 @@ class _WriterState:
         events.append({"step": self._flushed, "kind": "failure", "message": failure})
         self._attributes["events"] = events
         self._attributes["status"] = "failed"
-        try:
+        with contextlib.suppress(Exception):  # the disk that failed may refuse this too
             self._run.write_attributes(self._attributes)
-        except Exception:  # the disk that failed may refuse this too
-            pass

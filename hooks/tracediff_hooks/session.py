@@ -10,6 +10,7 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 
 import numpy as np
 
+from tracediff_hooks._tell import tell
 from tracediff_hooks.environment import surroundings, versions
 from tracediff_hooks.names import NamedLayer, class_name
 from tracediff_hooks.recorder import Key, Recorder, SparseRows, TensorSpec, Value
@@ -26,6 +27,7 @@ class StateTensor(NamedTuple):
 
     @property
     def key(self) -> Key:
+        """What the recorder knows it by: its role and its name."""
         return self.spec.role, self.spec.name
 
 
@@ -158,9 +160,9 @@ class Session:
                 type(error).__name__, error, frame.filename.rsplit("/", 1)[-1], frame.lineno
             )
             self._recorder.event("failure", message)
-            print(
-                f"tracediff: recording to {self._recorder.path} stopped after {self._recorder.steps} steps ({message}); training goes on.",
-                file=sys.stderr,
+            tell(
+                f"recording to {self._recorder.path} stopped after {self._recorder.steps} steps "
+                f"({message}); training goes on."
             )
             self._recorder.pause("failed")
             return None
@@ -172,6 +174,7 @@ class Session:
         self.epoch = self.batch = 0
 
     def begin_epoch(self, epoch: int) -> None:
+        """An epoch begins: its steps are counted from 0."""
         self.epoch = epoch
         self.batch = 0
 
@@ -184,8 +187,8 @@ class Session:
         if self._fit_pending:
             self.event(
                 "superseded",
-                f"nothing of this fit is recorded to {self._recorder.path}: a model is recorded to one trace at a time, and another "
-                "callback came later",
+                f"nothing of this fit is recorded to {self._recorder.path}: a model is recorded to "
+                "one trace at a time, and another callback came later",
             )
         self._recorder.pause("interrupted")
 
@@ -193,7 +196,7 @@ class Session:
         """Notes something in the run, once, and says it on stderr, once for all runs."""
         if (kind, message) not in self._said:
             self._said.add((kind, message))
-            print(f"tracediff: {message}", file=sys.stderr)
+            tell(message)
         if self._fit_pending:
             # Which run this fit belongs to is known with its first step.
             self._early.append((kind, message))
@@ -202,8 +205,10 @@ class Session:
             self._recorder.event(kind, message)
 
     def before(self, model: Any, state: Mapping[Key, np.ndarray]) -> Dict[Key, np.ndarray]:
-        """Keeps of the state before a step what is not recorded yet; ``state`` may be overwritten
-        afterwards."""
+        """Keeps of the state before a step what is not recorded yet.
+
+        ``state`` may be overwritten afterwards.
+        """
         if self._fit_pending or model is not self._model or set(state) != self._state_keys:
             # Another run may begin with this step, which needs all of it.
             return {key: np.array(value) for key, value in state.items()}
@@ -224,11 +229,19 @@ class Session:
         """Records one step; see `Recorder.record_step`.
 
         Args:
+            model: the model that is trained.
+            layers: its layers with their canonical names.
+            state: its weights and slots, as they are with this step.
+            describe: tells about the stack; called when the step begins a run.
             before: what `before` returned ahead of the step.
+            observed: what the step consumed and produced.
+            after: the state after the step.
             aliases: applied gradients that are the raw ones.
         """
-        schema = (id(model), id(model.optimizer)) + tuple(
-            (t.spec.role, t.spec.name, t.spec.shape, t.spec.trainable) for t in state
+        schema = (
+            id(model),
+            id(model.optimizer),
+            *((t.spec.role, t.spec.name, t.spec.shape, t.spec.trainable) for t in state),
         )
         if schema != self._schema:
             self._begin_run(model, layers, state, describe, observed)
@@ -418,8 +431,10 @@ def describe_compile(model: Any) -> Dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON can hold it: numbers, texts, lists, dictionaries; objects by their name and
-    config."""
+    """A value as JSON can hold it: numbers, texts, lists, dictionaries.
+
+    Objects stand there by their name and config.
+    """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, dict):

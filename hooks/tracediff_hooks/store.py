@@ -1,7 +1,7 @@
-"""Writes a trace through the zarr library of this environment, in format 2; see
-docs/trace-format.md.
+"""Writes a trace through the zarr library of this environment, in format 2.
 
-Knows zarr 2.10 and later and zarr 3, and nothing of training.
+The layout is that of docs/trace-format.md. Knows zarr 2.10 and later and zarr 3, and nothing of
+training.
 """
 
 import os
@@ -91,6 +91,7 @@ class TraceStore:
         self._runs = 0
 
     def create_run(self, attributes: Dict[str, Any]) -> "RunGroup":
+        """Makes the group of the next run."""
         group = self._root.create_group(f"run-{self._runs}")
         self._runs += 1
         return RunGroup(group, attributes, self._codec)
@@ -143,9 +144,7 @@ class GrowingArray:
     ) -> None:
         chunks = (rows_per_chunk,) + (inner_chunks or row_shape)
         chunks = tuple(max(1, extent) for extent in chunks)
-        self._array = _create_array(
-            group, name, (expected,) + row_shape, chunks, dtype, fill, codec
-        )
+        self._array = _create_array(group, name, (expected, *row_shape), chunks, dtype, fill, codec)
         self._row_shape = row_shape
         self._length = expected
         self._rows_per_chunk = rows_per_chunk
@@ -161,6 +160,7 @@ class GrowingArray:
             self.flush()
 
     def flush(self) -> None:
+        """Writes the rows that wait."""
         if not self._pending_rows:
             return
         rows = self._pending[0] if len(self._pending) == 1 else np.concatenate(self._pending)
@@ -181,12 +181,12 @@ class GrowingArray:
     def widen(self, columns: int) -> None:
         """Makes room for more columns; existing rows hold the fill value there."""
         self.flush()
-        self._row_shape = (columns,) + self._row_shape[1:]
+        self._row_shape = (columns, *self._row_shape[1:])
         self._resize(self._length)
 
     def _resize(self, length: int) -> None:
         self._length = length
-        self._array.resize((length,) + self._row_shape)
+        self._array.resize((length, *self._row_shape))
 
 
 class _FixedValues:
@@ -203,7 +203,7 @@ class _FixedValues:
         inner = shape
         if nbytes > MAX_CHUNK_BYTES and shape:
             first = max(1, shape[0] * MAX_CHUNK_BYTES // nbytes)
-            inner = (first,) + shape[1:]
+            inner = (first, *shape[1:])
         rows = int(min(1024, expected, max(1, CHUNK_BYTES // nbytes)))
         self._values = GrowingArray(
             group,
@@ -216,7 +216,11 @@ class _FixedValues:
             inner_chunks=inner,
         )
 
-    def append(self, value: np.ndarray, rows: Optional[np.ndarray]) -> None:
+    def append(
+        self,
+        value: np.ndarray,
+        rows: Optional[np.ndarray],  # noqa: ARG002 - called as `_RaggedValues`, which may have them
+    ) -> None:
         self._values.append(value[np.newaxis])
 
     def flush(self) -> None:
@@ -228,7 +232,14 @@ class _FixedValues:
 
 class _RaggedValues:
     def __init__(
-        self, group: Any, path: str, dtype: Any, codec: Optional[Any], sparse: bool, expected: int
+        self,
+        group: Any,
+        path: str,
+        dtype: Any,
+        codec: Optional[Any],
+        *,
+        sparse: bool,
+        expected: int,
     ) -> None:
         self._group = group.create_group(path)
         self._dtype = np.dtype(dtype)
@@ -346,6 +357,7 @@ class RunGroup:
         )
 
     def write_attributes(self, attributes: Dict[str, Any]) -> None:
+        """Writes what the run is described by, in place of what stood there."""
         self._group.attrs.update({"run": attributes})
 
     def create_values(
@@ -358,13 +370,20 @@ class RunGroup:
             )
         else:
             self._values[path] = _RaggedValues(
-                self._group, path, dtype, self._codec, layout == "sparse", expected
+                self._group,
+                path,
+                dtype,
+                self._codec,
+                sparse=layout == "sparse",
+                expected=expected,
             )
 
     def append_value(self, path: str, value: np.ndarray, rows: Optional[np.ndarray]) -> None:
+        """Takes the next value of a tensor; ``rows`` where it is sparse."""
         self._values[path].append(value, rows)
 
     def append_row(self, table: str, versions: np.ndarray, digests: np.ndarray) -> None:
+        """Takes the next row of a table: which version each tensor has, and its digest."""
         if table not in self._tables:
             self._tables[table] = _Table(self._group, table, len(versions))
         self._tables[table].append(versions, digests)
@@ -372,12 +391,14 @@ class RunGroup:
     def append_external(
         self, step: int, column: int, version: int, digest: Tuple[int, int]
     ) -> None:
+        """Takes a state tensor that changed between the step before ``step`` and ``step``."""
         self._external["step"].append(np.array([step], np.int64))
         self._external["column"].append(np.array([column], np.int32))
         self._external["version"].append(np.array([version], np.int32))
         self._external["digest"].append(np.array([digest], np.uint64))
 
     def append_step(self, fit: int, epoch: int, batch: int, seconds: float) -> None:
+        """Takes where a step stands, and when it ended in seconds since its run began."""
         for name, number in (("fit", fit), ("epoch", epoch), ("batch", batch)):
             self._steps[name].append(np.array([number], np.int32))
         self._steps["seconds"].append(np.array([seconds], np.float64))

@@ -45,6 +45,7 @@ def hook_for(model: Any, session: Any) -> Any:
             hook = getattr(import_module(f"{__name__}.{file}"), name)
             return hook(model, session)
     raise UnsupportedModel(
-        f"a model of class {type(model).__module__}.{type(model).__name__} cannot be recorded; supported are Keras 2.3 on TensorFlow 1.15, tf.keras "
-        "of TensorFlow 1.15 to 2.3, and Keras 3 on TensorFlow"
+        f"a model of class {type(model).__module__}.{type(model).__name__} cannot be recorded; "
+        "supported are Keras 2.3 on TensorFlow 1.15, tf.keras of TensorFlow 1.15 to 2.3, and "
+        "Keras 3 on TensorFlow"
     )

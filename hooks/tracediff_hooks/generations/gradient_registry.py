@@ -2,11 +2,11 @@
 
 Keras 2.3 and tf.keras of TensorFlow 1.15 build gradients once, while `fit` builds its train
 function and before any callback runs, and keep no reference to them. Wrapping
-`Optimizer.get_gradients` adds no operation to the graph,
-which building them a second time would: that would shift the random seeds of every model made
-    later.
+`Optimizer.get_gradients` adds no operation to the graph, which building them a second time would:
+that would shift the random seeds of every model made later.
 """
 
+import contextlib
 import functools
 import sys
 import weakref
@@ -71,10 +71,8 @@ def watch(module: Any) -> None:
             applied = original(self, loss, params)
         finally:
             backend.gradients = unclipped
-        try:
+        with contextlib.suppress(TypeError):
             _remembered[self] = GradientTensors(list(params), list(raw), list(applied))
-        except TypeError:
-            pass
         return applied
 
     get_gradients.watched_by_tracediff = True  # type: ignore[attr-defined]

@@ -1,10 +1,10 @@
-"""Keras 3 on TensorFlow: `make_train_function` compiles `train_step`, and the trainer reads
-`train_function` anew each step.
+"""Keras 3 on TensorFlow: the step is `train_step`, which `make_train_function` compiles.
 
-As on tf.keras, what the step consumed and computed leaves it as one more entry of the logs. Keras 3
-optimizers are elementwise graph operations, which Grappler (and XLA, under jit) may rewrite
-otherwise when a gradient has one more reader: the one place where watching can change rounding. It
-is written into the trace; see docs/capture.md.
+The trainer reads `train_function` anew each step. As on tf.keras, what the step consumed and
+computed leaves it as one more entry of the logs. Keras 3 optimizers are elementwise graph
+operations, which Grappler (and XLA, under jit) may rewrite otherwise when a gradient has one more
+reader: the one place where watching can change rounding. It is written into the trace; see
+docs/capture.md.
 """
 
 import contextlib
@@ -61,14 +61,17 @@ class Keras3Hook:
 
     @property
     def session(self) -> Session:
+        """What the steps are recorded to."""
         return self._session
 
     def attach(self) -> None:
+        """Begins to record: from now on the framework runs the step with the recorder in it."""
         backend = self._keras.backend.backend()
         if backend != "tensorflow":
             self._session.event(
                 "unsupported",
-                f"nothing is recorded: Keras 3 on the {backend} backend is not supported, on tensorflow it is",
+                f"nothing is recorded: Keras 3 on the {backend} backend is not supported, "
+                "on tensorflow it is",
             )
             return
         self._taps = StepTaps(self._tensorflow, copy=private_copy)
@@ -87,6 +90,7 @@ class Keras3Hook:
         self._find_state()
 
     def detach(self) -> None:
+        """Ends the recording: the model has what the framework made for it again."""
         if not self._attached:
             return
         self._attached = False
@@ -94,7 +98,7 @@ class Keras3Hook:
             take_off(self._model, name)
         set_plainly(self._model, "train_function", self._plain_train_function)
 
-    def _make_train_function(self, force: bool = False) -> Any:
+    def _make_train_function(self, force: bool = False) -> Any:  # noqa: FBT001, FBT002 - as Keras
         if not self._expected:
             # An exception ended the fit that attached this hook; this is another one.
             self.detach()
@@ -140,8 +144,7 @@ class Keras3Hook:
 
     @contextlib.contextmanager
     def _probes(self) -> Iterator[None]:
-        """Watches the optimizers' methods and the loss while one step is traced (or run
-        eagerly)."""
+        """Watches the optimizers' methods and the loss while one step is traced, or run eagerly."""
         taps = self._taps
         with contextlib.ExitStack() as stack:
             for optimizer in optimizers_of(self._model):
@@ -192,7 +195,7 @@ class Keras3Hook:
         """Keeps the initial values of variables that came to be while the step was traced.
 
         A function that makes variables is traced twice before it runs: they get their values
-            between the two.
+        between the two.
         """
         known = self._known
         self._find_state()
@@ -313,8 +316,10 @@ class Keras3Hook:
 
 
 def _slots(optimizer: Any, weights: Sequence[StateTensor]) -> List[StateTensor]:
-    """The optimizer's variables: slots by the attribute whose list holds them, one a trained
-    variable."""
+    """The optimizer's variables, those that belong to a weight and those that do not.
+
+    A slot goes by the attribute whose list holds it, one for each trained variable.
+    """
     owner = getattr(optimizer, "inner_optimizer", optimizer)
     if not owner.built:
         return []
@@ -362,7 +367,11 @@ def _tensor_names(model: Any, attribute: str) -> Optional[List[str]]:
     return [str(getattr(tensor, "name", "")) for tensor in structure]
 
 
-def _auto_named(layer: Any, stem: str, number: Optional[int]) -> bool:
+def _auto_named(
+    layer: Any,  # noqa: ARG001 - an `AutoNamed` is called with it; Keras 3 counts by stem alone
+    stem: str,
+    number: Optional[int],
+) -> bool:
     state = sys.modules["keras.src.backend.common.global_state"]
     counts = state.get_global_attribute("object_name_uids") or {}
     return (number or 0) < int(counts.get(stem, 0))

@@ -1,5 +1,4 @@
-"""Keras 2.3 on TensorFlow 1.15, and tf.keras of TensorFlow 1.15: one `GraphExecutionFunction` call
-a step.
+"""Keras 2.3 and tf.keras on TensorFlow 1.15: a step is one call of a `GraphExecutionFunction`.
 
 The gradients ride along as extra fetches of the train function; the batch is what is passed to its
 ``__call__``; the state is read between steps, because inside one session call reading races with
@@ -67,9 +66,11 @@ class KerasGraphHook:
 
     @property
     def session(self) -> Session:
+        """What the steps are recorded to."""
         return self._session
 
     def attach(self) -> None:
+        """Begins to record: from now on the framework runs the step with the recorder in it."""
         self._history = getattr(self._model, "history", None)
         self._attached = True
         if getattr(self._model, "train_function", None) is not None:
@@ -86,6 +87,7 @@ class KerasGraphHook:
         object.__setattr__(self._model, "_make_train_function", make_train_function)
 
     def detach(self) -> None:
+        """Ends the recording: the model has what the framework made for it again."""
         if not self._attached:
             return
         self._attached = False
@@ -188,8 +190,8 @@ class KerasGraphHook:
         if built is None:
             self._session.event(
                 "no-gradients",
-                "gradients are not recorded: {}. Import tracediff_hooks before the model is first trained, or "
-                "use tracediff-record.".format(
+                "gradients are not recorded: {}. Import tracediff_hooks before the model is first "
+                "trained, or use tracediff-record.".format(
                     "the optimizer keeps them to itself"
                     if type(self._model.optimizer).__name__ == "TFOptimizer"
                     else "the train function was built before tracediff_hooks watched the optimizer"
@@ -208,8 +210,10 @@ class KerasGraphHook:
                 self._fetch_gradient(function, ("applied_gradient", name), applied)
 
     def _fetch_decayed_rate(self, function: Any) -> None:
-        """With `decay`, Keras 2.3 reads the step counter in a race with counting: only the step
-        knows its rate."""
+        """Fetches the learning rate of a step with `decay`.
+
+        Keras 2.3 reads the step counter in a race with counting: only the step knows its rate.
+        """
         rate = _decayed_rate(self._model.optimizer) if self._standalone else None
         if rate is not None:
             self._fetch(function, _Fetched(RATE, "dense"), rate)
@@ -300,11 +304,12 @@ class KerasGraphHook:
         for name, value in zip(model.metrics_names[1:], values):
             if any(name == output + "_loss" for output in outputs):
                 continue
+            canonical = name
             for output in outputs:
                 if name.startswith(output + "_") and output in renamed:
-                    name = renamed[output] + name[len(output) :]
+                    canonical = renamed[output] + name[len(output) :]
                     break
-            found["metric", "metric/" + name] = np.array(value)
+            found["metric", "metric/" + canonical] = np.array(value)
         return found
 
     def _batch(self, inputs: Any) -> Dict[Key, np.ndarray]:
@@ -329,9 +334,8 @@ class KerasGraphHook:
                 if _Fetched(key, "dense") not in self._fetched and value not in self._fetches:
                     self._fetch(self._function, _Fetched(key, "dense"), value)
                 continue
-            if hasattr(value, "todense"):
-                value = value.todense()
-            array = np.array(value, dtype=tensor.dtype.as_numpy_dtype)
+            dense = value.todense() if hasattr(value, "todense") else value
+            array = np.array(dense, dtype=tensor.dtype.as_numpy_dtype)
             if key[0] == "sample_weight" and (array == 1).all():
                 continue  # the framework feeds ones where the user gave none
             found[key] = array
@@ -401,8 +405,10 @@ class KerasGraphHook:
 
 
 def _decayed_rate(optimizer: Any) -> Any:
-    """The tensor `lr * (1. / (1. + decay * iterations))` that `get_updates` built last, if there is
-    one."""
+    """The tensor of the decayed learning rate that `get_updates` built last, if there is one.
+
+    It computes `lr * (1. / (1. + decay * iterations))`.
+    """
     handle = getattr(getattr(optimizer, "learning_rate", None), "handle", None)
     if handle is None or not getattr(optimizer, "initial_decay", 0.0):
         return None

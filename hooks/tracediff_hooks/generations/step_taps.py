@@ -47,7 +47,7 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 def optimizers_of(model: Any) -> List[Any]:
     """Every optimizer a model holds: a custom `train_step` may use several."""
     found = []  # type: List[Any]
-    for value in [model.optimizer] + list(vars(model).values()):
+    for value in [model.optimizer, *vars(model).values()]:
         if hasattr(value, "apply_gradients") and all(value is not other for other in found):
             found.append(value)
     return found
@@ -154,8 +154,8 @@ class StepTaps:
 
     def _unreachable(self) -> None:
         message = (
-            "gradients computed inside a conditional (loss scaling, gradient accumulation) cannot leave the step; "
-            "those that are applied are not recorded"
+            "gradients computed inside a conditional (loss scaling, gradient accumulation) cannot "
+            "leave the step; those that are applied are not recorded"
         )
         if message not in self.unrecordable:
             self.unrecordable.append(message)
@@ -198,6 +198,8 @@ def view(variable: Any) -> np.ndarray:
 
 
 def _array(tensor: Any) -> np.ndarray:
-    """What came out of the step, on the host; computed for this alone, so nothing else will write
-    to it."""
+    """What came out of the step, on the host.
+
+    It was computed for this alone, so nothing else will write to it.
+    """
     return np.asarray(tensor.numpy() if hasattr(tensor, "numpy") else tensor)

@@ -52,9 +52,11 @@ class TfFunctionHook:
 
     @property
     def session(self) -> Session:
+        """What the steps are recorded to."""
         return self._session
 
     def attach(self) -> None:
+        """Begins to record: from now on the framework runs the step with the recorder in it."""
         model = self._model
         self._plain_train_function = model.train_function
         set_plainly(model, "train_function", None)
@@ -65,6 +67,7 @@ class TfFunctionHook:
         self._find_state()
 
     def detach(self) -> None:
+        """Ends the recording: the model has what the framework made for it again."""
         if not self._attached:
             return
         self._attached = False
@@ -119,14 +122,13 @@ class TfFunctionHook:
 
     @contextlib.contextmanager
     def _probes(self) -> Iterator[None]:
-        """Watches the optimizers' methods and the loss while one step is traced (or run
-        eagerly)."""
+        """Watches the optimizers' methods and the loss while one step is traced, or run eagerly."""
         taps = self._taps
         with contextlib.ExitStack() as stack:
-            for optimizer in optimizers_of(self._model):
-                inner = getattr(optimizer, "_optimizer", None)
-                if inner is not None and hasattr(inner, "apply_gradients"):
-                    optimizer = inner
+            for outer in optimizers_of(self._model):
+                inner = getattr(outer, "_optimizer", None)
+                wraps = inner is not None and hasattr(inner, "apply_gradients")
+                optimizer = inner if wraps else outer
                 aggregate = optimizer._aggregate_gradients
                 apply = optimizer.apply_gradients
 
@@ -256,7 +258,12 @@ class TfFunctionHook:
             state.append(optimizer_tensor("iteration", optimizer._iterations, _dtype))
         self._state = state
 
-    def _auto_named(self, layer: Any, stem: str, number: Optional[int]) -> bool:
+    def _auto_named(
+        self,
+        layer: Any,  # noqa: ARG002 - an `AutoNamed` is called with it; tf.keras counts by stem alone
+        stem: str,
+        number: Optional[int],
+    ) -> bool:
         backend = sys.modules["tensorflow.python.keras.backend"]
         uids = backend.PER_GRAPH_OBJECT_NAME_UIDS
         if stem == "input":
@@ -322,8 +329,10 @@ class _ProbedLoss:
 
 
 def _unpack(data: Any) -> Tuple[Any, Any, Any]:
-    """A batch as x, y, sample_weight (data_adapter.py, TensorFlow 2.3,
-    `unpack_x_y_sample_weight`)."""
+    """A batch as x, y, sample_weight.
+
+    As `unpack_x_y_sample_weight` does it (data_adapter.py, TensorFlow 2.3).
+    """
     if not isinstance(data, tuple):
         return data, None, None
     return tuple(data[:3]) + (None,) * (3 - len(data[:3]))  # type: ignore[return-value]
