@@ -1,5 +1,7 @@
-"""Prints what comparing costs: `compare` on two traces that differ everywhere, over numpy's `norm(a
-- b)` on the same bytes."""
+"""Prints what comparing costs: `compare` over numpy's `norm(a - b)` on the same bytes.
+
+The two traces differ everywhere.
+"""
 
 import tempfile
 import time
@@ -50,6 +52,7 @@ def numpy_alone(a, b):
 
 
 def main():
+    """Records both traces and prints the median and the range of several rounds."""
     with tempfile.TemporaryDirectory() as folder:
         a, b = Path(folder, "a.zarr"), Path(folder, "b.zarr")
         record(a, 1)
@@ -63,8 +66,8 @@ def main():
             ended = time.perf_counter()
             ratios.append((ended - between) / (between - began))
         print(
-            f"{size >> 20} MiB: compare takes {np.median(ratios):.2f} times as long as zarr and numpy "
-            f"alone ({min(ratios):.2f} to {max(ratios):.2f})"
+            f"{size >> 20} MiB: compare takes {np.median(ratios):.2f} times as long as zarr and "
+            f"numpy alone ({min(ratios):.2f} to {max(ratios):.2f})"
         )
 
 

@@ -1,5 +1,7 @@
-"""Prints, for each stack of the tests, what recording costs as a ratio to a plain fit: median and
-range of five."""
+"""Prints, for each stack of the tests, what recording costs as a ratio to a plain fit.
+
+Median and range of five.
+"""
 
 import sys
 from pathlib import Path

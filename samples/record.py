@@ -51,8 +51,7 @@ def record(stack: str, trace: Path) -> str:
         [stack_python(stack), "-W", "ignore", str(script), "--trace", str(trace)],
         cwd=ROOT,
         env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         check=False,
     )

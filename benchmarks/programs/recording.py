@@ -13,10 +13,9 @@ import numpy as np
 
 try:
     import keras
-
-    if not hasattr(keras, "layers"):
-        raise ImportError("a keras without layers")
 except ImportError:
+    keras = None
+if not hasattr(keras, "layers"):
     from tensorflow import keras
 
 from tracediff_hooks import TraceCallback
@@ -26,6 +25,7 @@ STEPS = 40
 
 
 def mlp():
+    """Makes a dense model; returns it, the shape of an input row, and a batch size."""
     make = keras.layers
     layers = [
         make.Dense(512, activation="relu", input_shape=(784,)),
@@ -36,6 +36,7 @@ def mlp():
 
 
 def cnn():
+    """The same with convolutions."""
     make = keras.layers
     layers = [
         make.Conv2D(32, 3, activation="relu", input_shape=(28, 28, 1)),
@@ -49,6 +50,7 @@ def cnn():
 
 
 def seconds(model, x, y, batch, level):
+    """Takes the time of one epoch, recorded at a level or, for None, plain."""
     folder = tempfile.mkdtemp()
     try:
         hook = [] if level is None else [TraceCallback(folder + "/a.zarr", level=level)]
@@ -60,6 +62,7 @@ def seconds(model, x, y, batch, level):
 
 
 def main():
+    """Prints one line for each model."""
     for name, make in (("mlp", mlp), ("cnn", cnn)):
         model, shape, batch = make()
         model.compile("adam", "sparse_categorical_crossentropy")

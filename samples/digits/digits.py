@@ -4,11 +4,11 @@ Runs on every stack: Python 3.7 and numpy 1.18 upwards.
 """
 
 import gzip
-import os
+from pathlib import Path
 
 import numpy as np
 
-HERE = os.path.dirname(os.path.abspath(__file__))
+HERE = Path(__file__).resolve().parent
 TRAINING_SAMPLES = 1437
 PIXEL_MAXIMUM = 16.0
 
@@ -19,7 +19,7 @@ def load():
     Returns:
         x_train, y_train, x_test, y_test: images float32 (n, 64) from 0 to 1, labels int64 (n,).
     """
-    with gzip.open(os.path.join(HERE, "digits.csv.gz"), "rt") as file:
+    with gzip.open(HERE / "digits.csv.gz", "rt") as file:
         table = np.loadtxt(file, delimiter=",", dtype=np.float32)
     x = table[:, :-1] / np.float32(PIXEL_MAXIMUM)
     y = table[:, -1].astype(np.int64)

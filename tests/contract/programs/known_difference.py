@@ -4,17 +4,16 @@ Runs on every stack: Python 3.7 and Keras 2.3 upwards. Usage: known_difference.p
 VARIANT... Each variant differs from ``base`` in one known place.
 """
 
-import os
 import sys
+from pathlib import Path
 
 import numpy as np
 
 try:
     import keras
-
-    if not hasattr(keras, "layers"):
-        raise ImportError("a keras without layers")
 except ImportError:
+    keras = None
+if not hasattr(keras, "layers"):
     from tensorflow import keras
 
 from tracediff_hooks import TraceCallback
@@ -25,8 +24,10 @@ EPOCHS = 2
 
 
 def make_repeatable():
-    """Keras 2.3 reads Adam's step counter in a race with its own increment; one thread decides
-    it."""
+    """Gives Keras 2.3 one thread.
+
+    It reads Adam's step counter in a race with its own increment, which one thread decides.
+    """
     if keras.__version__.startswith("2.3."):
         import tensorflow as tf
 
@@ -139,7 +140,7 @@ def train(out, kind, name, variant):
     loss = "sparse_categorical_crossentropy"
     model.compile(optimizer=optimizer(name, variant), loss=loss, metrics=["accuracy"])
     set_weights(model, variant)
-    path = os.path.join(out, f"{kind}-{name}-{variant}.zarr")
+    path = Path(out, f"{kind}-{name}-{variant}.zarr")
     callbacks = [TraceCallback(path)]
     if variant == "external":
         callbacks.append(Meddler())
