@@ -126,7 +126,7 @@ def read_external(files: TraceFiles, key: str, *, steps: int, ended: bool) -> Ex
     if step.shape != (rows,) or digest.shape != (rows, 2):
         raise damaged(f"{where} holds arrays of shape {step.shape} and {digest.shape}")
     written = int(np.argmin(np.append(step > 0, False)))
-    # At each flush the recorder writes steps before digests. What it has not written yet is 0 or -1.
+    # At each flush the recorder writes steps before digests. What it has not written is 0 or -1.
     if written < rows and (ended or np.any(step[written:] > 0) or digest[written:].any()):
         raise damaged(f"{where}/step lacks the step of change {written}")
     if np.any(np.diff(step[:written]) < 0):

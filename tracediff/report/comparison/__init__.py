@@ -1,6 +1,6 @@
 """Views of a comparison: text for a terminal, JSON for programs, markdown for a bug report."""
 
-from tracediff.report.comparison import _phrases as phrases
+from tracediff.report.comparison import _phrases as phrases  # noqa: F401 - for the interface
 from tracediff.report.comparison._json import as_object as as_object
 from tracediff.report.comparison._json import to_json as to_json
 from tracediff.report.comparison._markdown import to_markdown as to_markdown
