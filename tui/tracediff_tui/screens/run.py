@@ -17,6 +17,7 @@ from tracediff.errors import TracediffError
 from tracediff.report.comparison import phrases
 from tracediff.report.terminal import printable
 from tracediff_tui import palette
+from tracediff_tui.ascii import ascii_of
 from tracediff_tui.columns import Columns, columns, ticks, zoomed
 from tracediff_tui.keys import bindings_of
 from tracediff_tui.screens.base import View
@@ -211,7 +212,7 @@ class RunScreen(View):
         levels = [(0, "zero"), *enumerate(words, start=1), (palette.BROKEN, "nan/inf")]
         for level, word in [*levels, (palette.UNKNOWN, "unreadable")]:
             text.append(palette.glyph(level, ascii_only=plain), palette.style(level))
-            text.append(f" {word}  ")
+            text.append(f" {ascii_of(word) if plain else word}  ")
         self.query_one("#legend", Static).update(text)
 
     def _cell(self) -> tuple[int, int] | None:

@@ -13,6 +13,7 @@ from textual.widgets import Static
 from textual.worker import get_current_worker
 
 from tracediff.errors import TracediffError
+from tracediff_tui.ascii import ascii_of
 from tracediff_tui.keys import bindings_of
 from tracediff_tui.palette import BLUE, ORANGE
 from tracediff_tui.screens.base import View
@@ -137,7 +138,8 @@ class TensorScreen(View):
         self.bar("answer").say(f" {tensors.title(app.found, app.spot)}")
         facts = Text(end="", no_wrap=True)
         for number, line in enumerate(tensors.facts(app.found, app.spot, self.elements)):
-            facts.append(f" {line}\n", {2: BLUE, 3: ORANGE}.get(number + (not self.elements), ""))
+            shown = ascii_of(line) if app.options.plain else line
+            facts.append(f" {shown}\n", {2: BLUE, 3: ORANGE}.get(number + (not self.elements), ""))
         facts.rstrip()
         self.query_one("#facts", Static).update(facts)
         self._draw_drift()

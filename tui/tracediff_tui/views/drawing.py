@@ -10,6 +10,7 @@ import numpy as np
 from rich.text import Text
 
 from tracediff_tui import palette
+from tracediff_tui.ascii import ascii_of
 from tracediff_tui.columns import Columns, columns, ticks
 from tracediff_tui.palette import Metric
 from tracediff_tui.views.overview import Line, Overview
@@ -149,6 +150,6 @@ def legend_text(metric: Metric, *, plain: bool) -> Text:
     text = Text(f" {metric.title}: ", end="")
     for level, words in palette.legend(metric):
         text.append(palette.glyph(level, ascii_only=plain), palette.style(level))
-        text.append(f" {words}  ")
+        text.append(f" {ascii_of(words) if plain else words}  ")
     text.append(palette.PLAIN_ORIGIN if plain else palette.ORIGIN, "bold")
     return text.append(" origin")

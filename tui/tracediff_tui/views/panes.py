@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.text import Text
 
 from tracediff_tui import palette
+from tracediff_tui.ascii import ascii_of
 from tracediff_tui.columns import columns, ticks
 from tracediff_tui.views.elements import RELATIVE_WORDS, ULP_WORDS, Elements
 from tracediff_tui.views.overview import Overview
@@ -29,7 +30,8 @@ def histograms(elements: Elements, sort: str, *, wide: bool, plain: bool) -> tup
 
     def text(title: str, words: tuple[str, ...], counts: list[int]) -> Text:
         lines = [title, *bars(words, counts, _WIDTH, ascii_only=plain)]
-        return Text("\n".join(f" {line}" for line in lines), no_wrap=True)
+        joined = "\n".join(f" {line}" for line in lines)
+        return Text(ascii_of(joined) if plain else joined, no_wrap=True)
 
     relative = text("relative error", RELATIVE_WORDS, elements.relative_counts.tolist())
     if elements.ulp_counts is None:

@@ -102,8 +102,7 @@ class Slice:
         return Picture(
             labels=tuple(map(str, range(rows))),
             levels=elements.levels(a, b),
-            axis=f"{first}" + (f" ... {stop - 1}" if stop - first > 12 else ""),
-            title=self.words(),
+            axis=f"{self.words()} {first} to {stop - 1}",
         )
 
     def _cut(self, values: NDArray[np.generic]) -> NDArray[np.generic]:

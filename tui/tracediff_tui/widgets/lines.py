@@ -13,6 +13,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from tracediff.report.terminal import display_width, shorten
+from tracediff_tui.ascii import ascii_of
 from tracediff_tui.keys import Key
 
 if TYPE_CHECKING:
@@ -45,12 +46,16 @@ class Bar(Static):
         """Return the line, its left part shortened where there is no room."""
         width = self.size.width
         room = width - (display_width(self.right) + 2 if self.right else 0)
-        left = self.left
+        left, right = self.left, self.right
+        plain = bool(getattr(getattr(self.app, "options", None), "plain", False))
+        if plain:
+            left, right = ascii_of(left), ascii_of(right)
         if room < 12:
             return Text(shorten(left, max(1, width)), no_wrap=True, end="")
-        left = left if display_width(left) <= room else left[: max(0, room - 1)] + "…"
-        gap = width - display_width(left) - display_width(self.right)
-        return Text(left + " " * max(0, gap) + self.right, no_wrap=True, end="")
+        if display_width(left) > room:
+            left = left[: max(0, room - 1)] + ("~" if plain else "…")
+        gap = width - display_width(left) - display_width(right)
+        return Text(left + " " * max(0, gap) + right, no_wrap=True, end="")
 
     def on_click(self) -> None:
         """Tell the screen."""

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.segment import Segment
 from textual.geometry import Region
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
+
+from tracediff_tui.ascii import ascii_of
 
 if TYPE_CHECKING:
     from rich.style import Style
@@ -78,6 +81,8 @@ class Panel(Widget, can_focus=True):
             strip = self.draw(self.top + y - self.head, width, base)
         else:
             strip = Strip([])
+        if self.ascii_only:
+            strip = Strip([Segment(ascii_of(one.text), one.style) for one in strip])
         # One segment a run of one style: every segment costs its colours on the line.
         return strip.adjust_cell_length(width, base).crop(0, width).simplify()
 
