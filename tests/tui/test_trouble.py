@@ -181,6 +181,26 @@ def test_trouble_is_one_line_and_status_2(capsys, words):
     assert "nowhere.zarr" in error
 
 
+def test_a_server_gets_the_interface_and_not_the_report(tmp_path):
+    path = str(make_trace(tmp_path / "a.zarr", linear_run()))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tracediff", "tui", path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={
+            **os.environ,
+            "TEXTUAL_DRIVER": "textual.drivers.web_driver:WebDriver",
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        },
+    )
+    try:
+        assert process.stdout.readline() == b"__GANGLION__\n"
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_a_terminal_that_is_closed_ends_it(tmp_path):
     paths = [str(make_trace(tmp_path / f"{name}.zarr", linear_run())) for name in "ab"]
     main_end, terminal = pty.openpty()

@@ -59,8 +59,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the interface until the user leaves."""
     if arguments.serve:
         return _serve(arguments)
-    # Textual draws on stderr: all three have to be the terminal.
-    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
+    # Textual draws on stderr: all three have to be the terminal. A server brings its own driver.
+    served = "TEXTUAL_DRIVER" in os.environ
+    if not served and not all(one.isatty() for one in (sys.stdin, sys.stdout, sys.stderr)):
         return _print(arguments)
     run_a = _open(arguments.a)
     run_b = _open(arguments.b) if arguments.b is not None else None

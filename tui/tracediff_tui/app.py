@@ -176,9 +176,9 @@ class TracediffApp(App[None]):
         if not self.options.at:
             return
         try:
-            self.spot = parse_spot(
-                self.options.at, keys=keys, run=self.a, steps=self.steps, at=self.spot
-            )
+            # A tensor that is named is the weight, unless its role is named too.
+            at = None if ":" in self.options.at else self.spot
+            self.spot = parse_spot(self.options.at, keys=keys, run=self.a, steps=self.steps, at=at)
         except TracediffError as problem:
             self.notify(f"--at: {problem.message}", severity="warning", markup=False)
 
