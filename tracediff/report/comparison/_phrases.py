@@ -105,8 +105,22 @@ def worst(one: Difference) -> str | None:
     return f"{printable(one.tensor)}{at}: A {one.worst.a!r}, B {one.worst.b!r}"
 
 
-DRIFT_HEADER = ("tensor", "role", "bits", "beyond", "median", "last", "max", "ulp", "growth")
-DRIFT_ALIGN = "llrrrrrrl"
+DRIFT_HEADER = (
+    "tensor",
+    "role",
+    "bits",
+    "beyond",
+    "first",
+    "median",
+    "last",
+    "max",
+    "ulp",
+    "cosine",
+    "growth",
+)
+DRIFT_ALIGN = "llrrrrrrrrl"
+DRIFT_SPARE = ("median", "cosine", "first", "ulp", "last")
+"""Columns that a narrow terminal goes without, the least missed first."""
 SHORT_ROLES = {"applied_gradient": "applied", "learning_rate": "rate", "sample_weight": "weighting"}
 
 
@@ -128,10 +142,12 @@ def drift_cells(row: DriftRow) -> list[str]:
         SHORT_ROLES.get(row.role, row.role),
         "-" if row.first_step is None else str(row.first_step),
         "-" if row.first_significant_step is None else str(row.first_significant_step),
+        number(drift.first, digits=2),
         number(drift.median, digits=2),
         number(drift.last, digits=2),
         number(drift.max, digits=2),
         whole(row.max_ulp),
+        "" if row.cosine is None else f"{row.cosine:.3f}",
         ", ".join(marks),
     ]
 

@@ -111,7 +111,7 @@ class _Report:
         """Return the table; what matters least is left out until names have room."""
         lines = [list(phrases.DRIFT_HEADER), *cells]
         kept = list(range(len(phrases.DRIFT_HEADER)))
-        for spare in ("median", "ulp", "last"):
+        for spare in phrases.DRIFT_SPARE:
             if self._room(lines, kept) >= _NAME_WIDTH:
                 break
             kept.remove(phrases.DRIFT_HEADER.index(spare))
