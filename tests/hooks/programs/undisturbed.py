@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from frameworks import KERAS3, TF2, keras, optimizer_values, single_thread, start
+from frameworks import GRAPH, KERAS3, TF2, keras, optimizer_values, single_thread, start
 
 SAMPLES, BATCH, EPOCHS, CLASSES = 20, 8, 3, 3
 
@@ -230,6 +230,9 @@ def main(mode, folder, threads, *cells):
         report[cell] = train(mode, folder, *cell.split(":"))
     # Its operations are numbered after all those of the training, and so are their seeds.
     report["a model built later"] = {"initial": hashes(mlp().get_weights())}
+    if GRAPH:
+        graph = keras.backend.get_session().graph
+        report["a model built later"]["operations"] = [op.name for op in graph.get_operations()]
     print(json.dumps(report))
 
 
