@@ -3,7 +3,7 @@
 import pytest
 from support.runs import ADAM, SGD, cause, changed, codes, compared, place
 
-from tracediff.diagnose.adam_counter import count_steps
+from tracediff.forensics import count_steps
 from tracediff.trace import open_trace
 
 
@@ -46,13 +46,16 @@ def test_another_optimizer_comes_before_its_settings(tmp_path):
     assert {one.role for one in comparison.unpaired} == {"slot"}
 
 
-def test_another_formula_of_one_class_is_a_rule(tmp_path):
+def test_a_setting_that_the_configuration_does_not_tell_is_fitted(tmp_path):
     # GIVEN a config that says 1e-7 in both, and a run that does otherwise
     about = {"optimizer": {"class": "Adam", "config": {"learning_rate": 0.01, "epsilon": 1e-7}}}
     a = changed(ADAM, about=about)
     comparison = compared(tmp_path, a, changed(a, epsilon=1e-4))
-    assert codes(comparison) == ["optimizer.rule"]
-    assert cause(comparison, "optimizer.rule").confidence < 0.7
+    assert codes(comparison) == ["optimizer.hyperparameter"]
+    found = cause(comparison, "optimizer.hyperparameter")
+    assert (found.subject, found.a, found.step) == ("epsilon", 1e-7, 0)
+    assert found.b == pytest.approx(1e-4, rel=1e-3)
+    assert any("although its configuration says" in line for line in found.evidence)
 
 
 ONE_TOO_HIGH = changed(ADAM, counter=lambda step: 2)

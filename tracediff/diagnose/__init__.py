@@ -7,10 +7,11 @@ A rule speaks only of what it has evidence for. Where none explains the first di
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
-from tracediff.diagnose.adam_counter import adam_counter
 from tracediff.diagnose.case import Case as Case
 from tracediff.diagnose.data import data
+from tracediff.diagnose.forensics import forensics
 from tracediff.diagnose.forward import is_statistic, layers, loss, random_layer, statistics
 from tracediff.diagnose.gradients import gradients
 from tracediff.diagnose.initial import initial_slots, initial_weights
@@ -40,7 +41,7 @@ RULES: tuple[Rule, ...] = (
     learning_rate,
     rule,
     hyperparameters,
-    adam_counter,
+    forensics,
     metrics,
     precision,
 )
@@ -58,10 +59,25 @@ def diagnose(case: Case) -> tuple[Finding, ...]:
     """
     if case.verdict != "diverged":
         return tuple(rounding(case))
-    found = [finding for one in RULES for finding in one(case)]
+    found = _merged(finding for one in RULES for finding in one(case))
     if not any(_explains(case, finding) for finding in found):
         found.extend(list(unlike_updates(case)) or unexplained(case))
     return tuple(sorted(found, key=lambda finding: _rank(case, finding)))
+
+
+def _merged(findings: Iterable[Finding]) -> list[Finding]:
+    """Return the findings, of those about one thing the surest, with the evidence of all."""
+    merged: dict[tuple[str, str | None], Finding] = {}
+    for finding in findings:
+        key = (finding.code, finding.subject)
+        other = merged.get(key)
+        if other is None:
+            merged[key] = finding
+            continue
+        first, second = sorted((other, finding), key=lambda one: -one.confidence)
+        evidence = dict.fromkeys((*first.evidence, *second.evidence))
+        merged[key] = replace(first, evidence=tuple(evidence))
+    return list(merged.values())
 
 
 def _explains(case: Case, finding: Finding) -> bool:

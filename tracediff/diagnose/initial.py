@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from tracediff.diagnose import remedies
 from tracediff.diagnose.case import Case
 from tracediff.diagnose.numbers import listed, short
 from tracediff.model import Finding
@@ -170,5 +171,8 @@ def initial_slots(case: Case) -> Iterable[Finding]:
             subject=slot if len(names) > 1 else names[0],
             a=values[0],
             b=values[1],
-            evidence=(f"before step 0: {listed(names)}",),
+            evidence=(
+                f"before step 0: {listed(names)}",
+                *remedies.for_slot(case.optimizer_classes()[0], slot),
+            ),
         )

@@ -6,15 +6,20 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from tracediff.diagnose import remedies
 from tracediff.diagnose.case import Case
 from tracediff.diagnose.numbers import plain, short, shown
 from tracediff.model import Finding
 from tracediff.names import same_setting
 from tracediff.onset import Place
 
+Array = NDArray[np.float64]
 _HANDLED = frozenset({"learning_rate", "clipnorm", "clipvalue", "global_clipnorm"})
-_ONLY_IN_SOME = frozenset({"schedule_decay", "weight_decay", "rho", "epsilon"})
+_ONLY_IN_SOME = frozenset(
+    {"schedule_decay", "weight_decay", "rho", "epsilon", "beta", "initial_accumulator_value"}
+)
 
 
 def learning_rate(case: Case) -> Iterable[Finding]:
@@ -28,6 +33,8 @@ def learning_rate(case: Case) -> Iterable[Finding]:
         if not rates:
             continue
         a, b = (np.array([rate[side] for rate in rates]) for side in (1, 2))
+        if _only_recorded_to_decay(case, np.array([rate[0] for rate in rates]), a, b):
+            continue
         index = next(i for i, rate in enumerate(rates) if rate[0] == place.step)
         ratios = np.divide(b, a, out=np.full_like(b, np.nan), where=a != 0.0)
         constant = bool(np.all(np.abs(ratios / ratios[index] - 1.0) < 1e-5))
@@ -44,6 +51,8 @@ def learning_rate(case: Case) -> Iterable[Finding]:
                 f"{short(np.nanmax(ratios))}"
             )
         evidence.append(_gradients_agree(case, place))
+        if constant:
+            evidence.extend(remedies.for_rate(case.optimizer_classes()[0]))
         yield Finding(
             code="optimizer.hyperparameter" if constant else "optimizer.schedule",
             summary=f"The learning rate is {short(a[index])} in A and {short(b[index])} in B"
@@ -58,6 +67,19 @@ def learning_rate(case: Case) -> Iterable[Finding]:
         )
 
 
+def _only_recorded_to_decay(case: Case, steps: Array, a: Array, b: Array) -> bool:
+    """Say whether rates differ by the `decay` of tf.keras's Nadam only, which is no decay of it.
+
+    That optimizer calls its schedule_decay so and leaves its rate alone (tensorflow/python/keras/
+    optimizer_v2/nadam.py 2.3); recorders that ask it for its decayed rate are told a decayed one.
+    """
+    if case.optimizer_classes() != ("nadam", "nadam"):
+        return False
+    decays = [float(one.get("decay") or 0.0) for one in case.optimizer_settings()]
+    undecayed_a, undecayed_b = a * (1.0 + decays[0] * steps), b * (1.0 + decays[1] * steps)
+    return bool(np.allclose(undecayed_a, undecayed_b, rtol=1e-5, atol=0.0))
+
+
 def _gradients_agree(case: Case, place: Place) -> str:
     differing = [one.track.pair.name for one in case.judged("gradient") if one.after[place.step]]
     if differing:
@@ -70,7 +92,7 @@ def rule(case: Case) -> Iterable[Finding]:
     class_a, class_b = case.optimizer_classes()
     if not class_a or not class_b or class_a == class_b:
         return
-    place = _update(case)
+    place = first_update(case)
     first = case.first
     masked = place is None and first is not None and first.stage == "update"
     names = [str(one.get("class")) for one in case.optimizers()]
@@ -93,7 +115,7 @@ def hyperparameters(case: Case) -> Iterable[Finding]:
     class_a, class_b = case.optimizer_classes()
     if class_a != class_b:
         return
-    place = _update(case)
+    place = first_update(case)
     a, b = case.optimizer_settings()
     # With unequal rates all updates differ, and no other setting can be seen to matter.
     masked = place is None and bool(case.firsts("learning_rate"))
@@ -101,6 +123,8 @@ def hyperparameters(case: Case) -> Iterable[Finding]:
         one, other = a.get(key), b.get(key)
         if same_setting(one, other) or (key in _ONLY_IN_SOME and (one is None or other is None)):
             continue
+        if key == "decay" and class_a == "nadam":
+            continue  # What tf.keras calls its schedule_decay, and others lack
         if isinstance(one, dict) or isinstance(other, dict):
             continue
         yield Finding(
@@ -119,7 +143,7 @@ def hyperparameters(case: Case) -> Iterable[Finding]:
 
 def unlike_updates(case: Case) -> Iterable[Finding]:
     """Report updates that part from equal gradients, slots and settings, for want of better."""
-    place = _update(case)
+    place = first_update(case)
     if place is None or case.first is None or place.key != case.first.key:
         return  # What parted before may have come through to here.
     if any(_config_differs(case)):
@@ -144,7 +168,7 @@ def _config_differs(case: Case) -> Iterable[Any]:
     yield from case.firsts("learning_rate")
 
 
-def _update(case: Case) -> Place | None:
+def first_update(case: Case) -> Place | None:
     """Return the first weight or slot whose divergence begins in an update."""
     for place in case.firsts("weight", "slot"):
         if place.stage != "update" or not case.is_origin(place):

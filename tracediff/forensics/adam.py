@@ -38,7 +38,8 @@ def _remainders(update: Update, settings: Settings) -> tuple[float, float, float
     )
     first, second = exact
     slack = power_slack(first, 2.0 * second, dtype=update.dtype)
-    slack += abs(rounded[0] / first - 1.0) + abs(rounded[1] / second - 1.0) / 2.0
+    for remainder, other, share in zip(exact, rounded, (1.0, 0.5), strict=True):
+        slack += share * abs(other / remainder - 1.0) if remainder else 0.0
     return first, second, slack
 
 

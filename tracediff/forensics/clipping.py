@@ -14,6 +14,7 @@ from tracediff.trace import Run, SparseRows, Tensor
 
 Kind = Literal["none", "value", "norm", "global norm"]
 
+_KINDS: tuple[Kind, ...] = ("norm", "global norm", "value")
 _MAX_STEPS = 8
 _MAX_ELEMENTS = 20_000_000
 """Of all gradients of a step together; the norm of all needs them all."""
@@ -61,6 +62,8 @@ class Clipping:
         steps: How many steps were looked at.
         residual: The largest relative residual of the first kind.
         configured: Whether the bound is the configured one, not a fitted one.
+        largest: By kind, the largest that it would bound at any step: element, norm, common norm.
+        step: The first step that was clipped; the first looked at where none was.
     """
 
     kinds: Mapping[Kind, float]
@@ -68,6 +71,8 @@ class Clipping:
     steps: int
     residual: float
     configured: bool
+    largest: Mapping[Kind, float]
+    step: int
 
 
 def clipping(run: Run, *, steps: int) -> Clipping | None:
@@ -86,27 +91,52 @@ def clipping(run: Run, *, steps: int) -> Clipping | None:
     at = [step for step in _spread(steps) if _all_kept(run, pairs, step)]
     if not at:
         return None
-    if all(applied.same_as == "gradient" for _, applied in pairs):
-        return Clipping({"none": 0.0}, 0, len(at), 0.0, configured=True)
     observed = [_read(run, pairs, step) for step in at]
-    changed = [one for one in observed if _left(one, "none", 0.0) > _UNTOUCHED]
+    changed = [
+        (step, one)
+        for step, one in zip(at, observed, strict=True)
+        if _left(one, "none", 0.0) > _UNTOUCHED
+    ]
+    largest = _largest(observed)
     if not changed:
-        return Clipping({"none": 0.0}, 0, len(at), 0.0, configured=True)
+        return Clipping(
+            {"none": 0.0}, 0, len(at), 0.0, configured=True, largest=largest, step=at[0]
+        )
     config = optimizer_settings((run.about.get("optimizer") or {}).get("config"))
     given = [config.get(name) for name in ("clipnorm", "global_clipnorm", "clipvalue")]
     bounds = [float(one) for one in given if isinstance(one, int | float) and one > 0]
+    kinds: dict[Kind, float] = {}
+    worst, configured = float("nan"), True
     for configured in (True, False):
-        kinds: dict[Kind, float] = {}
-        worst = 0.0
-        for kind in ("norm", "global norm", "value"):
-            for bound in bounds if configured else [_fitted(changed, kind)]:
+        for kind in _KINDS:
+            fitted = _fitted([one for _, one in changed], kind)
+            for bound in bounds if configured else [fitted]:
                 left = max(_left(one, kind, bound) for one in observed)
                 if left <= _REPRODUCED and kind not in kinds:
+                    worst = worst if kinds else left
                     kinds[kind] = bound
-                    worst = left if len(kinds) == 1 else worst
         if kinds:
-            return Clipping(kinds, len(changed), len(at), worst, configured=configured)
-    return Clipping({}, len(changed), len(at), float("nan"), configured=False)
+            break
+    return Clipping(
+        kinds,
+        len(changed),
+        len(at),
+        worst,
+        configured=configured,
+        largest=largest,
+        step=changed[0][0],
+    )
+
+
+def _largest(observed: list[Gradients]) -> dict[Kind, float]:
+    elements = [float(np.max(np.abs(g.raw), initial=0.0)) for one in observed for g in one.values()]
+    norms = [[g.norm(apart=False) for g in one.values()] for one in observed]
+    return {
+        "none": 0.0,
+        "value": max(elements),
+        "norm": max(map(max, norms)),
+        "global norm": max(float(np.linalg.norm(one)) for one in norms),
+    }
 
 
 def _pairs(run: Run) -> list[tuple[Tensor, Tensor]]:

@@ -80,7 +80,8 @@ def reproduce(run: Run, *, steps: int | None = None) -> Reproduction | None:
         fits = [one for one in _fits(found.updates, others, config) if one.fits]
     if not fits:
         searched = (search(found.updates, rule, settings_of(rule, config)) for rule in own)
-        fits = [one for one in searched if one is not None]
+        first = next((one for one in searched if one is not None), None)
+        fits = [] if first is None else [first]
     nearest = max(tried, key=lambda one: (one.share, -one.residual), default=None)
     return Reproduction(family, config, found, tuple(fits), nearest)
 

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import optimize
 
-from tracediff.forensics.fit import Fit, fit, measure
+from tracediff.forensics.fit import Fit, distance, fit, measure
 from tracediff.forensics.rule import Rule, Settings
 from tracediff.forensics.sample import Recorded
 
-_UPDATES = 10
+_UPDATES = 6
 """How many updates a search looks at; what it finds is then checked on all."""
-_GRID = 33
+_GRID = 25
 
 
 def _power_of_ten(place: float) -> float:
@@ -29,7 +29,7 @@ _RANGES: dict[str, tuple[Callable[[float], float], float, float]] = {
     "rho": (_near_one, -5.0, 0.0),
     "momentum": (_near_one, -4.0, 0.0),
     "beta_1": (_near_one, -4.0, 0.0),
-    "beta_2": (_near_one, -6.0, 0.0),
+    "beta_2": (_near_one, -5.0, 0.0),
     "schedule_decay": (_power_of_ten, -5.0, 1.0),
     "rate_factor": (_power_of_ten, -3.0, 3.0),
     "weight_decay": (_power_of_ten, -6.0, 1.0),
@@ -75,7 +75,7 @@ def _minimum(updates: Sequence[Recorded], rule: Rule, settings: Settings, name: 
         tried = {**settings, name: value(place)}
         sizes = [
             min(
-                measure(one, rule, tried, counter=counter, form=form).size
+                distance(one, rule, tried, counter=counter, form=form)
                 for counter in rule.counters
                 for form in one.forms
             )
@@ -88,6 +88,6 @@ def _minimum(updates: Sequence[Recorded], rule: Rule, settings: Settings, name: 
     best = int(np.argmin(costs))
     around = (float(grid[max(best - 1, 0)]), float(grid[min(best + 1, _GRID - 1)]))
     found = optimize.minimize_scalar(
-        cost, bounds=around, method="bounded", options={"xatol": 1e-7, "maxiter": 60}
+        cost, bounds=around, method="bounded", options={"xatol": 1e-7, "maxiter": 40}
     )
     return value(float(found.x))
