@@ -1,33 +1,21 @@
 """Keras 3 on TensorFlow: the step is `train_step`, which `make_train_function` compiles.
 
-The trainer reads `train_function` anew each step. As on tf.keras, what the step consumed and
-computed leaves it as one more entry of the logs. Keras 3 optimizers are elementwise graph
-operations, which Grappler (and XLA, under jit) may rewrite otherwise when a gradient has one more
-reader: the one place where watching can change rounding. It is written into the trace; see
-docs/capture.md.
+Keras 3 optimizers are elementwise graph operations, which Grappler rewrites otherwise when a
+gradient has one more reader; `private_copy` keeps it from that.
 """
 
 import contextlib
 import sys
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
 
-from tracediff_hooks.generations.logs_metrics import metrics
+from tracediff_hooks.generations.compiled_step import CompiledStepHook
 from tracediff_hooks.generations.private_copy import private_copy
-from tracediff_hooks.generations.step_taps import (
-    TAPS,
-    StepTaps,
-    optimizers_of,
-    replaced,
-    set_plainly,
-    take_off,
-    view,
-)
+from tracediff_hooks.generations.step_taps import StepTaps, optimizers_of, replaced
 from tracediff_hooks.names import named_layers, optimizer_variable_name, slot_name
 from tracediff_hooks.recorder import Key
 from tracediff_hooks.session import (
-    Session,
     StackDescription,
     StateTensor,
     optimizer_tensor,
@@ -36,36 +24,14 @@ from tracediff_hooks.session import (
 )
 
 
-class Keras3Hook:
+class Keras3Hook(CompiledStepHook):
     """Records a Keras 3 model on the TensorFlow backend from `attach` to `detach`."""
-
-    def __init__(self, model: Any, session: Session) -> None:
-        self._model = model
-        self._session = session
-        self._plain_train_function = None  # type: Any
-        self._expected = False
-        self._attached = False
-        self._layers = []  # type: List[Any]
-        self._state = []  # type: List[StateTensor]
-        self._taps = None  # type: Any
-        self._known = set()  # type: Set[int]
-        self._created = {}  # type: Dict[int, np.ndarray]
 
     @property
     def _keras(self) -> Any:
         return sys.modules["keras"]
 
-    @property
-    def _tensorflow(self) -> Any:
-        return sys.modules["tensorflow"]
-
-    @property
-    def session(self) -> Session:
-        """What the steps are recorded to."""
-        return self._session
-
-    def attach(self) -> None:
-        """Begins to record: from now on the framework runs the step with the recorder in it."""
+    def _new_taps(self) -> Optional[StepTaps]:
         backend = self._keras.backend.backend()
         if backend != "tensorflow":
             self._session.event(
@@ -73,40 +39,20 @@ class Keras3Hook:
                 f"nothing is recorded: Keras 3 on the {backend} backend is not supported, "
                 "on tensorflow it is",
             )
-            return
-        self._taps = StepTaps(self._tensorflow, copy=private_copy)
-        model = self._model
-        self._plain_train_function = model.train_function
-        set_plainly(model, "train_step", self._tapped(model.train_step))
-        set_plainly(model, "make_train_function", self._make_train_function)
-        self._expected = True
-        self._attached = True
-        optimizer = model.optimizer
+            return None
+        return StepTaps(self._tensorflow, copy=private_copy)
+
+    def _prepare(self) -> None:
+        model, optimizer = self._model, self._model.optimizer
         if model.built and optimizer is not None and not optimizer.built:
             # Slots made inside the first trace have no value before the step has run. The JAX
             # trainer of Keras builds the optimizer at this point, too.
             with self._keras.src.backend.name_scope(optimizer.name, caller=optimizer):
                 optimizer.build(model.trainable_variables)
-        self._find_state()
 
-    def detach(self) -> None:
-        """Ends the recording: the model has what the framework made for it again."""
-        if not self._attached:
-            return
-        self._attached = False
-        for name in ("train_step", "make_train_function"):
-            take_off(self._model, name)
-        set_plainly(self._model, "train_function", self._plain_train_function)
-
-    def _make_train_function(self, force: bool = False) -> Any:  # noqa: FBT001, FBT002 - as Keras
-        if not self._expected:
-            # An exception ended the fit that attached this hook; this is another one.
-            self.detach()
-            return self._model.make_train_function(force)
-        self._expected = False
+    def _compile(self) -> Callable[[Any], Any]:
         model = self._model
         steps = model.steps_per_execution
-        set_plainly(model, "train_function", None)
         # Inside the framework's own loop over steps only the last of a group could be seen. Keras
         # reads the number while it builds the function, later versions also while it traces it,
         # which is at the first call.
@@ -125,22 +71,7 @@ class Keras3Hook:
                     raise
             return logs
 
-        set_plainly(model, "train_function", train_function)
-        return None
-
-    def _tapped(self, train_step: Any) -> Any:
-        def tapped_train_step(data: Any) -> Any:
-            with self._taps.collect(), self._probes():
-                logs = train_step(data)
-            self._session.guard(self._read_created)
-            taps = self._session.guard(self._taps.outputs, self._batch(data))
-            if not isinstance(logs, dict) or taps is None:
-                return logs
-            logs = dict(logs)
-            logs[TAPS] = taps
-            return logs
-
-        return tapped_train_step
+        return train_function
 
     @contextlib.contextmanager
     def _probes(self) -> Iterator[None]:
@@ -191,21 +122,6 @@ class Keras3Hook:
         optimizer.build(variables)
         self._read_created()
 
-    def _read_created(self) -> None:
-        """Keeps the initial values of variables that came to be while the step was traced.
-
-        A function that makes variables is traced twice before it runs: they get their values
-        between the two.
-        """
-        known = self._known
-        self._find_state()
-        with self._tensorflow.init_scope():
-            for tensor in self._state:
-                if id(tensor.variable) not in known and id(tensor.variable) not in self._created:
-                    value = np.array(_native(tensor.variable).numpy())
-                    if value.shape == tensor.spec.shape:  # else it has no value yet
-                        self._created[id(tensor.variable)] = value
-
     def _batch(self, data: Any) -> Dict[Key, Any]:
         x, y, weight = self._keras.utils.unpack_x_y_sample_weight(data)
         return self._taps.batch(  # type: ignore[no-any-return]
@@ -216,55 +132,6 @@ class Keras3Hook:
             getattr(self._model, "output_names", None),
         )
 
-    def _call(self, function: Any, iterator: Any) -> Any:
-        """One step: state, the framework's own step, state."""
-        if not self._session.alive:
-            logs = function(iterator)
-            return {k: v for k, v in logs.items() if k != TAPS} if isinstance(logs, dict) else logs
-        guard = self._session.guard
-        before = guard(self._before)
-        rate = guard(self._learning_rate)
-        logs = function(iterator)
-        if isinstance(logs, dict) and TAPS in logs:
-            logs = dict(logs)
-            taps = logs.pop(TAPS)
-            guard(self._record, taps, before, rate, logs)
-        elif self._session.alive:
-            self._session.event(
-                "not-recorded",
-                "a custom train_step returned no logs, so its steps are not recorded",
-            )
-        return logs
-
-    def _record(
-        self,
-        taps: Mapping[str, Any],
-        before: Dict[Key, np.ndarray],
-        rate: Any,
-        logs: Mapping[str, Any],
-    ) -> None:
-        for tensor in self._state:
-            if tensor.key not in before and id(tensor.variable) in self._created:
-                before[tensor.key] = self._created[id(tensor.variable)]
-        names = {id(t.variable): t.spec.name for t in self._state if t.spec.role == "weight"}
-        observed, aliases = self._taps.values(taps, names)
-        for message in self._taps.unrecordable:
-            self._session.event("no-gradients", message)
-        observed.update(metrics(self._model, self._layers, logs))
-        if rate is not None:
-            observed["learning_rate", "optimizer/learning_rate"] = rate
-        self._session.step(
-            self._model,
-            self._layers,
-            self._state,
-            self._describe,
-            before=before,
-            observed=observed,
-            after=self._after(),
-            aliases=aliases,
-        )
-        self._created = {}
-
     def _find_state(self) -> None:
         if not self._model.built:
             return
@@ -273,45 +140,30 @@ class Keras3Hook:
         optimizer = self._model.optimizer
         self._state = weights + _slots(optimizer, weights)
 
-    def _before(self) -> Dict[Key, np.ndarray]:
-        state = {t.key: view(_native(t.variable)) for t in self._state}
-        return self._session.before(self._model, state)
-
-    def _after(self) -> Dict[Key, np.ndarray]:
-        return {t.key: np.asarray(_native(t.variable).numpy()) for t in self._state}
+    def _native(self, variable: Any) -> Any:
+        return getattr(variable, "value", variable)
 
     def _learning_rate(self) -> Optional[np.ndarray]:
         return np.array(self._keras.ops.convert_to_numpy(self._model.optimizer.learning_rate))
 
     def _describe(self) -> StackDescription:
-        tensorflow, keras = self._tensorflow, self._keras
-        config = tensorflow.config
-        context = sys.modules["tensorflow.python.eager.context"]
+        keras = self._keras
         jit = bool(self._model.jit_compile) if self._model.jit_compile != "auto" else None
-        environment = {
-            "devices": [device.name for device in config.list_physical_devices()],
-            "threads": {
-                "intra": config.threading.get_intra_op_parallelism_threads(),
-                "inter": config.threading.get_inter_op_parallelism_threads(),
-            },
-            "flags": {
-                "eager": bool(self._model.run_eagerly),
-                "jit_compile": jit,
-                "precision_policy": keras.config.dtype_policy().name,
-                "floatx": keras.config.floatx(),
-            },
-            "tensorflow_seed": context.global_seed(),
-            "keras_seed": keras.utils.get_random_seed()
-            if hasattr(keras.utils, "get_random_seed")
-            else None,
+        environment = self._environment()
+        environment["flags"] = {
+            "eager": bool(self._model.run_eagerly),
+            "jit_compile": jit,
+            "precision_policy": keras.config.dtype_policy().name,
+            "floatx": keras.config.floatx(),
         }
+        environment["keras_seed"] = keras.src.utils.rng_utils.get_random_seed()
         capture = {
             "gradients": "extra outputs of the compiled step",
             "raw_gradients": True,
             "state": "read between steps",
-            "disturbs": "a compiler may round otherwise where a gradient has one more reader",
+            "disturbs": "nothing known; under jit_compile a compiler may round otherwise",
         }
-        label = f"Keras {keras.__version__} on TensorFlow {tensorflow.__version__}"
+        label = f"Keras {keras.__version__} on TensorFlow {self._tensorflow.__version__}"
         return StackDescription("keras3", label, "tensorflow", environment, capture)
 
 
@@ -375,10 +227,6 @@ def _auto_named(
     state = sys.modules["keras.src.backend.common.global_state"]
     counts = state.get_global_attribute("object_name_uids") or {}
     return (number or 0) < int(counts.get(stem, 0))
-
-
-def _native(variable: Any) -> Any:
-    return getattr(variable, "value", variable)
 
 
 def _dtype(variable: Any) -> str:

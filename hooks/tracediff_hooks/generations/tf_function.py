@@ -1,30 +1,16 @@
-"""tf.keras of TensorFlow 2.3: the step is a `tf.function` that `Model.make_train_function` builds.
-
-What the step consumed and computed leaves it as one more entry of the logs that `train_step`
-returns, and is taken off again before Keras sees the logs. Weights and slots are read between
-steps.
-"""
+"""tf.keras of TensorFlow 2.3: `Model.make_train_function` builds the step, a `tf.function`."""
 
 import contextlib
 import sys
-from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, Optional, Sequence, Tuple
 
 import numpy as np
 
-from tracediff_hooks.generations.logs_metrics import metrics
-from tracediff_hooks.generations.step_taps import (
-    TAPS,
-    StepTaps,
-    optimizers_of,
-    replaced,
-    set_plainly,
-    take_off,
-    view,
-)
+from tracediff_hooks.generations.compiled_step import CompiledStepHook
+from tracediff_hooks.generations.step_taps import StepTaps, optimizers_of, replaced
 from tracediff_hooks.names import named_layers, optimizer_variable_name, slot_name, variable_name
 from tracediff_hooks.recorder import Key
 from tracediff_hooks.session import (
-    Session,
     StackDescription,
     optimizer_tensor,
     slot_tensor,
@@ -32,59 +18,16 @@ from tracediff_hooks.session import (
 )
 
 
-class TfFunctionHook:
+class TfFunctionHook(CompiledStepHook):
     """Records a tf.keras model from `attach` to `detach`."""
 
-    def __init__(self, model: Any, session: Session) -> None:
-        self._model = model
-        self._session = session
-        self._plain_train_function = None  # type: Any
-        self._expected = False
-        self._attached = False
-        self._layers = []  # type: List[Any]
-        self._state = []  # type: List[StateTensor]
-        self._taps = StepTaps(self._tensorflow)
-        self._created = {}  # type: Dict[int, np.ndarray]
+    def _new_taps(self) -> StepTaps:
+        return StepTaps(self._tensorflow)
 
-    @property
-    def _tensorflow(self) -> Any:
-        return sys.modules["tensorflow"]
-
-    @property
-    def session(self) -> Session:
-        """What the steps are recorded to."""
-        return self._session
-
-    def attach(self) -> None:
-        """Begins to record: from now on the framework runs the step with the recorder in it."""
-        model = self._model
-        self._plain_train_function = model.train_function
-        set_plainly(model, "train_function", None)
-        set_plainly(model, "train_step", self._tapped(model.train_step))
-        set_plainly(model, "make_train_function", self._make_train_function)
-        self._expected = True
-        self._attached = True
-        self._find_state()
-
-    def detach(self) -> None:
-        """Ends the recording: the model has what the framework made for it again."""
-        if not self._attached:
-            return
-        self._attached = False
-        for name in ("train_step", "make_train_function"):
-            take_off(self._model, name)
-        set_plainly(self._model, "train_function", self._plain_train_function)
-
-    def _make_train_function(self) -> Any:
-        if not self._expected:
-            # An exception ended the fit that attached this hook; this is another one.
-            self.detach()
-            return self._model.make_train_function()
-        self._expected = False
+    def _compile(self) -> Callable[[Any], Any]:
         model = self._model
         steps = int(model._steps_per_execution.numpy())
         build = type(model).make_train_function
-        set_plainly(model, "train_function", None)
         if steps == 1:
             function = build(model)
         else:
@@ -102,23 +45,7 @@ class TfFunctionHook:
                 logs = self._call(function, iterator)
             return logs
 
-        set_plainly(model, "train_function", train_function)
         return train_function
-
-    def _tapped(self, train_step: Any) -> Any:
-        def tapped_train_step(data: Any) -> Any:
-            known = {id(t.variable) for t in self._state}
-            with self._taps.collect(), self._probes():
-                logs = train_step(data)
-            self._session.guard(self._read_created, known)
-            taps = self._session.guard(self._taps.outputs, self._batch(data))
-            if not isinstance(logs, dict) or taps is None:
-                return logs
-            logs = dict(logs)
-            logs[TAPS] = taps
-            return logs
-
-        return tapped_train_step
 
     @contextlib.contextmanager
     def _probes(self) -> Iterator[None]:
@@ -161,17 +88,8 @@ class TfFunctionHook:
 
     def _create_slots(self, optimizer: Any, pairs: Sequence[Tuple[Any, Any]]) -> None:
         """Run eagerly, a step creates its slots and updates them at once: create them before."""
-        known = {id(t.variable) for t in self._state}
         optimizer._create_all_weights([v for g, v in pairs if g is not None])
-        self._read_created(known)
-
-    def _read_created(self, known: Any) -> None:
-        """Keeps the initial values of variables that came to be while the step was traced."""
-        self._find_state()
-        with self._tensorflow.init_scope():
-            for tensor in self._state:
-                if id(tensor.variable) not in known and id(tensor.variable) not in self._created:
-                    self._created[id(tensor.variable)] = np.array(tensor.variable.numpy())
+        self._read_created()
 
     def _batch(self, data: Any) -> Dict[Key, Any]:
         x, y, weight = _unpack(data)
@@ -182,55 +100,6 @@ class TfFunctionHook:
             getattr(self._model, "input_names", None),
             getattr(self._model, "output_names", None),
         )
-
-    def _call(self, function: Any, iterator: Any) -> Any:
-        """One step: state, the framework's own step, state."""
-        if not self._session.alive:
-            logs = function(iterator)
-            return {k: v for k, v in logs.items() if k != TAPS} if isinstance(logs, dict) else logs
-        guard = self._session.guard
-        before = guard(self._before)
-        rate = guard(self._learning_rate)
-        logs = function(iterator)
-        if isinstance(logs, dict) and TAPS in logs:
-            logs = dict(logs)
-            taps = logs.pop(TAPS)
-            guard(self._record, taps, before, rate, logs)
-        elif self._session.alive:
-            self._session.event(
-                "not-recorded",
-                "a custom train_step returned no logs, so its steps are not recorded",
-            )
-        return logs
-
-    def _record(
-        self,
-        taps: Mapping[str, Any],
-        before: Dict[Key, np.ndarray],
-        rate: Any,
-        logs: Mapping[str, Any],
-    ) -> None:
-        for tensor in self._state:
-            if tensor.key not in before and id(tensor.variable) in self._created:
-                before[tensor.key] = self._created[id(tensor.variable)]
-        names = {id(t.variable): t.spec.name for t in self._state if t.spec.role == "weight"}
-        observed, aliases = self._taps.values(taps, names)
-        for message in self._taps.unrecordable:
-            self._session.event("no-gradients", message)
-        observed.update(metrics(self._model, self._layers, logs))
-        if rate is not None:
-            observed["learning_rate", "optimizer/learning_rate"] = rate
-        self._session.step(
-            self._model,
-            self._layers,
-            self._state,
-            self._describe,
-            before=before,
-            observed=observed,
-            after=self._after(),
-            aliases=aliases,
-        )
-        self._created = {}
 
     def _find_state(self) -> None:
         if not self._model.built:
@@ -273,11 +142,8 @@ class TfFunctionHook:
         counts = [names.get(("", stem), 0) for names in list(uids.values())]
         return (number or 0) < max(counts or [0])
 
-    def _before(self) -> Dict[Key, np.ndarray]:
-        return self._session.before(self._model, {t.key: view(t.variable) for t in self._state})
-
-    def _after(self) -> Dict[Key, np.ndarray]:
-        return {t.key: np.asarray(t.variable.numpy()) for t in self._state}
+    def _native(self, variable: Any) -> Any:
+        return variable
 
     def _learning_rate(self) -> Optional[np.ndarray]:
         optimizer = self._model.optimizer
@@ -285,23 +151,14 @@ class TfFunctionHook:
 
     def _describe(self) -> StackDescription:
         tensorflow = self._tensorflow
-        config = tensorflow.config
-        context = sys.modules["tensorflow.python.eager.context"]
         policy = tensorflow.keras.mixed_precision.experimental.global_policy()
-        environment = {
-            "devices": [device.name for device in config.list_physical_devices()],
-            "threads": {
-                "intra": config.threading.get_intra_op_parallelism_threads(),
-                "inter": config.threading.get_inter_op_parallelism_threads(),
-            },
-            "flags": {
-                "eager": bool(self._model.run_eagerly),
-                "jit_compile": False,
-                "jit": str(config.optimizer.get_jit()),
-                "precision_policy": policy.name,
-                "floatx": tensorflow.keras.backend.floatx(),
-            },
-            "tensorflow_seed": context.global_seed(),
+        environment = self._environment()
+        environment["flags"] = {
+            "eager": bool(self._model.run_eagerly),
+            "jit_compile": False,
+            "jit": str(tensorflow.config.optimizer.get_jit()),
+            "precision_policy": policy.name,
+            "floatx": tensorflow.keras.backend.floatx(),
         }
         capture = {
             "gradients": "extra outputs of the compiled step",
