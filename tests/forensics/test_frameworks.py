@@ -281,6 +281,42 @@ def test_stacks_of_another_rule_have_that_finding(recorded, old, new, name, code
     assert any(line.startswith("remedy: ") for line in comparison.causes[0].evidence)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "name", "code", "subject"),
+    [
+        (TF23, KERAS3, "rmsprop", "optimizer.rule", "rmsprop"),
+        (TF23, KERAS3, "nadam", "optimizer.rule", "nadam"),
+        (STANDALONE, KERAS3, "adam", "optimizer.rule", "Adam step counter"),
+        (STANDALONE, KERAS3, "clipnorm", "gradient.processing", "clipnorm"),
+    ],
+)
+def test_a_rule_is_seen_through_other_data_and_initial_weights(
+    recorded, old, new, name, code, subject
+):
+    # given two runs that have nothing in common but the model
+    a = recorded.path(old, name, "one-thread")
+    b = recorded.path(new, name, "one-thread", "other-data")
+    # when
+    comparison = compare(a, b)
+    # then the first divergence is the data's or the weights', and the optimizer is found as well
+    assert comparison.causes[0].code.partition(".")[0] in ("data", "init")
+    found = [one for one in comparison.causes if one.code == code]
+    assert [one.subject for one in found] == [subject]
+    assert found[0].confidence > 0.9
+
+
+@pytest.mark.parametrize("name", ["momentum", "adam", "rmsprop-both", "clipnorm"])
+def test_rules_that_agree_are_not_blamed_for_other_data(recorded, name):
+    # given runs of one rule that differ in data and initial weights
+    a = recorded.path(TF23, name, "one-thread")
+    b = recorded.path(KERAS3, name, "one-thread", "other-data")
+    # when
+    causes = compare(a, b).causes
+    # then
+    kinds = {one.code.partition(".")[0] for one in causes}
+    assert kinds <= {"data", "init"}
+
+
 def test_settings_of_optimizers_are_read_alike(recorded):
     """The trace of every stack names what the rules need."""
     for stack in EXPECTED:

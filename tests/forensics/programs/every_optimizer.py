@@ -1,7 +1,8 @@
 """Trains a small model with every optimizer and option that a stack has, and records each.
 
 Runs on every stack: Python 3.7 and Keras 2.3 upwards. Usage: every_optimizer.py OUT FLAVOUR
-FLAVOUR is any of the words keras, tf.keras, one-thread, float64, embedding, joined by commas.
+FLAVOUR is any of the words keras, tf.keras, one-thread, float64, embedding, other-data (and other
+initial weights), joined by commas.
 Every trace is OUT/NAME.zarr; the last line printed lists the names.
 """
 
@@ -13,9 +14,8 @@ if "tf.keras" in sys.argv[2]:
     from tensorflow import keras
 else:
     try:
-        from keras import layers  # noqa: F401 - a keras without layers is none
-
         import keras
+        from keras import layers  # noqa: F401 - a keras without layers is none
     except ImportError:
         from tensorflow import keras
 
@@ -24,6 +24,7 @@ from tracediff_hooks import TraceCallback
 FLAVOUR = sys.argv[2].split(",")
 BATCH = 8
 STEPS = 8
+OTHER = "other-data" in FLAVOUR
 FLOAT = "float64" if "float64" in FLAVOUR else "float32"
 OLD = not keras.__version__.startswith("3.")
 STANDALONE_OLD = keras.__version__.startswith("2.3.") and "tf.keras" not in FLAVOUR
@@ -96,7 +97,7 @@ def make_model():
 
 
 def data():
-    generator = np.random.RandomState(3)
+    generator = np.random.RandomState(13 if OTHER else 3)
     if "embedding" in FLAVOUR:
         x = generator.randint(0, 12, (BATCH * STEPS, 5))
     else:
@@ -109,10 +110,10 @@ def train(out, name, optimizer):
     model = make_model()
     if not model.built:
         model.build((None, 6))
-    generator = np.random.RandomState(5)
+    generator = np.random.RandomState(15 if OTHER else 5)
     model.set_weights([generator.uniform(-0.4, 0.4, w.shape) for w in model.get_weights()])
     model.compile(optimizer=optimizer, loss="sparse_categorical_crossentropy")
-    path = "{}/{}.zarr".format(out, name)
+    path = f"{out}/{name}.zarr"
     model.fit(
         x,
         y,
