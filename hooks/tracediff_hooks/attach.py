@@ -29,7 +29,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 
     def __init__(self, actions: Dict[str, Callable[[ModuleType], None]]) -> None:
         self._actions = actions
-        self._busy = set()  # type: set
+        self._busy: set = set()
 
     def find_spec(
         self,

@@ -13,7 +13,7 @@ from tracediff_hooks.session import Session
 # model -> the hook last attached to it. An exception in `fit` leaves it there, and a second one on
 # top of it would see the first instead of the framework's step. The model itself keeps an attached
 # hook alive.
-_attached = weakref.WeakKeyDictionary()  # type: weakref.WeakKeyDictionary[Any, Any]
+_attached: "weakref.WeakKeyDictionary[Any, Any]" = weakref.WeakKeyDictionary()
 
 
 def _nothing() -> None:
@@ -61,11 +61,11 @@ class TraceCallback:
     ) -> None:
         watch_loaded()
         self._recorder = Recorder(store, level=level, overwrite=overwrite, compression=compression)
-        self._session = None  # type: Optional[Session]
-        self._hook = None  # type: Any
-        self.params = {}  # type: Mapping[str, Any]
-        self.model = None  # type: Any
-        self.validation_data = None  # type: Any
+        self._session: Optional[Session] = None
+        self._hook: Any = None
+        self.params: Mapping[str, Any] = {}
+        self.model: Any = None
+        self.validation_data: Any = None
         self.busy = False
 
     def set_params(self, params: Mapping[str, Any]) -> None:

@@ -7,7 +7,7 @@ import xxhash
 
 Digest = Tuple[int, int]
 
-ABSENT = (0, 0)  # type: Digest
+ABSENT: "Digest" = (0, 0)
 
 
 def _bytes_of(array: np.ndarray) -> np.ndarray:

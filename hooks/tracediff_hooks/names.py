@@ -56,8 +56,8 @@ class _Namer:
 
     def __init__(self, auto_named: AutoNamed) -> None:
         self._auto_named = auto_named
-        self._counts = {}  # type: Dict[str, int]
-        self._taken = set()  # type: Set[str]
+        self._counts: Dict[str, int] = {}
+        self._taken: Set[str] = set()
 
     def name(self, layer: Any) -> str:
         given = str(layer.name)
@@ -98,7 +98,7 @@ def named_layers(model: Any, auto_named: AutoNamed) -> List[NamedLayer]:
     Returns:
         The layers. Each weight belongs to one of them only: to the first where layers share it.
     """
-    seen = set()  # type: Set[int]
+    seen: Set[int] = set()
     result = list(_walk(model, "", auto_named, seen))
     left = [v for v in model.weights if id(v) not in seen]
     if left:
@@ -119,7 +119,7 @@ def _walk(model: Any, prefix: str, auto_named: AutoNamed, seen: Set[int]) -> Ite
             rest = [v for v in layer.weights if id(v) not in seen]
             located = [("", layer, variable) for variable in rest]
         else:
-            places = {}  # type: Dict[int, Tuple[str, Any]]
+            places: Dict[int, Tuple[str, Any]] = {}
             _locate(layer, "", places, set())
             located = [
                 (*places.get(id(variable), ("", layer)), variable)
@@ -195,8 +195,8 @@ def _local_name(owner: Any, variable: Any) -> str:
 def _unique_weights(
     layer: str, located: Sequence[Tuple[str, Any, Any]]
 ) -> Tuple[Tuple[str, Any], ...]:
-    result = []  # type: List[Tuple[str, Any]]
-    counts = {}  # type: Dict[str, int]
+    result: List[Tuple[str, Any]] = []
+    counts: Dict[str, int] = {}
     for path, owner, variable in located:
         name = f"{layer}/{path}{_local_name(owner, variable)}"
         count = counts.get(name, 0)

@@ -13,7 +13,8 @@ import numpy as np
 from tracediff_hooks._tell import tell
 from tracediff_hooks.environment import surroundings, versions
 from tracediff_hooks.names import NamedLayer, class_name
-from tracediff_hooks.recorder import Key, Recorder, SparseRows, TensorSpec, Value
+from tracediff_hooks.recorder import Recorder
+from tracediff_hooks.tensors import Key, SparseRows, TensorSpec, Value, recordable
 
 OPTIMIZER_ORDER = 1 << 20
 """Variables of the optimizer as a whole come after those of every layer."""
@@ -123,18 +124,18 @@ class Session:
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._schema = None  # type: Optional[Tuple[Any, ...]]
-        self._state_keys = set()  # type: set
-        self._model = None  # type: Any
-        self._optimizer = None  # type: Any
-        self._layers = {}  # type: Dict[str, Tuple[str, int]]
-        self._shapes = {}  # type: Dict[str, Tuple[int, ...]]
+        self._schema: Optional[Tuple[Any, ...]] = None
+        self._state_keys: set = set()
+        self._model: Any = None
+        self._optimizer: Any = None
+        self._layers: Dict[str, Tuple[str, int]] = {}
+        self._shapes: Dict[str, Tuple[int, ...]] = {}
         self._fit_pending = False
         self._broken = False
-        self._said = set()  # type: set
-        self._noted = set()  # type: set
-        self._early = []  # type: List[Tuple[str, str]]
-        self.fit_params = {}  # type: Mapping[str, Any]
+        self._said: set = set()
+        self._noted: set = set()
+        self._early: List[Tuple[str, str]] = []
+        self.fit_params: Mapping[str, Any] = {}
         self.epoch = 0
         self.batch = 0
 
@@ -238,6 +239,7 @@ class Session:
             after: the state after the step.
             aliases: applied gradients that are the raw ones.
         """
+        observed = self._numbers_of(observed)
         schema = (
             id(model),
             id(model.optimizer),
@@ -264,6 +266,20 @@ class Session:
             before=before, observed=observed, after=after, epoch=self.epoch, batch=self.batch
         )
         self.batch += 1
+
+    def _numbers_of(self, observed: Mapping[Key, Value]) -> Mapping[Key, Value]:
+        """Leaves out, and says so, what holds no numbers."""
+        kept = {}
+        for key, value in observed.items():
+            if recordable(_values(value)):
+                kept[key] = value
+            else:
+                self.event(
+                    "not-recorded",
+                    f"{key[1]} is not recorded: its dtype is {_values(value).dtype}, and only "
+                    "numbers are",
+                )
+        return kept
 
     def _begin_run(
         self,
@@ -337,7 +353,7 @@ class Session:
 def describe_model(model: Any, layers: Sequence[NamedLayer]) -> Dict[str, Any]:
     """The model's graph: layers in execution order with resolved configuration."""
     by_id = {id(entry.layer): entry.name for entry in layers}
-    described = []  # type: List[Dict[str, Any]]
+    described: List[Dict[str, Any]] = []
     for position, entry in enumerate(layers):
         if entry.layer is model:
             continue
@@ -363,7 +379,7 @@ def _inbound(layer: Any, by_id: Mapping[int, str]) -> Optional[List[str]]:
     nodes = getattr(layer, "_inbound_nodes", None)
     if not nodes:
         return None
-    sources = []  # type: List[Any]
+    sources: List[Any] = []
     for node in nodes:
         parents = getattr(node, "parent_nodes", None)
         if parents is not None:
@@ -376,7 +392,7 @@ def _inbound(layer: Any, by_id: Mapping[int, str]) -> Optional[List[str]]:
             inbound = getattr(node, "inbound_layers", None)
             found = inbound if isinstance(inbound, (list, tuple)) else [inbound]
         sources.extend(found)
-    names = []  # type: List[str]
+    names: List[str] = []
     for source in sources:
         name = by_id.get(id(source))
         if name is not None and name not in names:

@@ -148,7 +148,7 @@ class GrowingArray:
         self._row_shape = row_shape
         self._length = expected
         self._rows_per_chunk = rows_per_chunk
-        self._pending = []  # type: List[np.ndarray]
+        self._pending: List[np.ndarray] = []
         self._pending_rows = 0
         self._written = 0
 
@@ -246,8 +246,8 @@ class _RaggedValues:
         self._codec = codec
         self._sparse = sparse
         self._expected = expected
-        self._data = None  # type: Optional[GrowingArray]
-        self._rows = None  # type: Optional[GrowingArray]
+        self._data: Optional[GrowingArray] = None
+        self._rows: Optional[GrowingArray] = None
         self._shape = GrowingArray(
             self._group,
             "shape",
@@ -328,10 +328,10 @@ class RunGroup:
     def __init__(self, group: Any, attributes: Dict[str, Any], codec: Optional[Any]) -> None:
         self._group = group
         self._codec = codec
-        self._values = {}  # type: Dict[str, Any]
-        self._tables = {}  # type: Dict[str, _Table]
-        self._steps = {}  # type: Dict[str, GrowingArray]
-        self._external = {}  # type: Dict[str, GrowingArray]
+        self._values: Dict[str, Any] = {}
+        self._tables: Dict[str, _Table] = {}
+        self._steps: Dict[str, GrowingArray] = {}
+        self._external: Dict[str, GrowingArray] = {}
         self.write_attributes(attributes)
         self._progress = _create_array(
             group, "progress", (1,), (1,), np.int64, 0, numcodecs.GZip(1)

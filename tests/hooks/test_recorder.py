@@ -20,8 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tracediff_hooks import recorder as recorder_module
+from tracediff_hooks import run as run_module
 from tracediff_hooks import store as store_module
+from tracediff_hooks import writer as writer_module
 from tracediff_hooks.digest import digest_of
 from tracediff_hooks.recorder import Recorder, SparseRows, TensorSpec
 
@@ -249,7 +250,7 @@ def test_a_value_that_comes_again_after_very_many_others_is_right_all_the_same(
     tmp_path, monkeypatch
 ):
     # Given that only two values of a tensor are remembered, when three take turns
-    monkeypatch.setattr(recorder_module, "KNOWN_VERSIONS", 2)
+    monkeypatch.setattr(run_module, "KNOWN_VERSIONS", 2)
     numbers = [1, 2, 3] * 3
     states = weights(*numbers)
     run = record(tmp_path / "a.zarr", [weight()], list(zip(states, states[1:])))
@@ -559,8 +560,8 @@ def test_flushed_steps_are_readable_while_the_run_goes_on(tmp_path):
 
 def test_flushes_happen_by_themselves_in_time(tmp_path, monkeypatch):
     # Given that five seconds are promised, when that time has passed since the last flush
-    assert recorder_module.FLUSH_SECONDS <= 5
-    monkeypatch.setattr(recorder_module, "FLUSH_SECONDS", 0)
+    assert writer_module.FLUSH_SECONDS <= 5
+    monkeypatch.setattr(writer_module, "FLUSH_SECONDS", 0)
     recorder = Recorder(tmp_path / "a.zarr")
     recorder.begin_run({}, [weight()])
     one, two = weights(1, 2)
@@ -648,7 +649,7 @@ def test_many_small_steps_make_few_files(tmp_path):
 
 def test_a_slow_disk_makes_training_wait_and_loses_nothing(tmp_path, monkeypatch):
     # Given that the writer may fall behind by 100 bytes, when values of 8 and of 400 bytes come
-    monkeypatch.setattr(recorder_module, "QUEUE_BYTES", 100)
+    monkeypatch.setattr(writer_module, "QUEUE_BYTES", 100)
     specs = [weight(), weight("large", shape=(100,))]
     states = [
         {("weight", "w"): f4(n, n), ("weight", "large"): np.full(100, n, np.float32)}

@@ -8,14 +8,14 @@ steps. A generation says how its trainer, its optimizers and its variables are r
 import abc
 import contextlib
 import sys
-from typing import Any, Callable, Dict, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional, Set
 
 import numpy as np
 
 from tracediff_hooks.generations.logs_metrics import metrics
 from tracediff_hooks.generations.step_taps import TAPS, StepTaps, set_plainly, take_off, view
-from tracediff_hooks.recorder import Key
-from tracediff_hooks.session import Session, StackDescription
+from tracediff_hooks.session import Session, StackDescription, StateTensor
+from tracediff_hooks.tensors import Key
 
 
 class CompiledStepHook(abc.ABC):
@@ -24,14 +24,14 @@ class CompiledStepHook(abc.ABC):
     def __init__(self, model: Any, session: Session) -> None:
         self._model = model
         self._session = session
-        self._plain_train_function = None  # type: Any
+        self._plain_train_function: Any = None
         self._expected = False
         self._attached = False
-        self._layers = []  # type: List[Any]
-        self._state = []  # type: List[StateTensor]
-        self._taps = None  # type: Any
-        self._known = set()  # type: Set[int]
-        self._created = {}  # type: Dict[int, np.ndarray]
+        self._layers: List[Any] = []
+        self._state: List[StateTensor] = []
+        self._taps: Any = None
+        self._known: Set[int] = set()
+        self._created: Dict[int, np.ndarray] = {}
 
     @abc.abstractmethod
     def _new_taps(self) -> Optional[StepTaps]:

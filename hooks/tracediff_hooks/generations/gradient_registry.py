@@ -27,7 +27,7 @@ class GradientTensors(NamedTuple):
     applied: List[Any]
 
 
-_remembered = weakref.WeakKeyDictionary()  # type: weakref.WeakKeyDictionary[Any, GradientTensors]
+_remembered: "weakref.WeakKeyDictionary[Any, GradientTensors]" = weakref.WeakKeyDictionary()
 
 
 def gradients_of(optimizer: Any) -> Optional[GradientTensors]:
@@ -55,7 +55,7 @@ def watch(module: Any) -> None:
 
     @functools.wraps(original)
     def get_gradients(self: Any, loss: Any, params: Any) -> Any:
-        raw = []  # type: List[Any]
+        raw: List[Any] = []
         backend = _gradient_module(module)
         if backend is None:
             return original(self, loss, params)

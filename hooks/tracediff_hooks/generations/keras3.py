@@ -14,7 +14,6 @@ from tracediff_hooks.generations.compiled_step import CompiledStepHook
 from tracediff_hooks.generations.private_copy import private_copy
 from tracediff_hooks.generations.step_taps import StepTaps, optimizers_of, replaced
 from tracediff_hooks.names import named_layers, optimizer_variable_name, slot_name
-from tracediff_hooks.recorder import Key
 from tracediff_hooks.session import (
     StackDescription,
     StateTensor,
@@ -22,6 +21,7 @@ from tracediff_hooks.session import (
     slot_tensor,
     weight_tensors,
 )
+from tracediff_hooks.tensors import Key
 
 
 class Keras3Hook(CompiledStepHook):
@@ -177,7 +177,7 @@ def _slots(optimizer: Any, weights: Sequence[StateTensor]) -> List[StateTensor]:
         return []
     by_variable = {id(t.variable): t for t in weights}
     trained = list(owner._trainable_variables)
-    found = []  # type: List[StateTensor]
+    found: List[StateTensor] = []
     placed = {id(owner._iterations)}
     placed.update(id(v) for v in [getattr(owner, "_learning_rate", None)])
     for attribute, value in sorted(vars(owner).items()):

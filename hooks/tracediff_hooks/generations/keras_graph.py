@@ -12,7 +12,6 @@ import numpy as np
 
 from tracediff_hooks.generations.gradient_registry import gradients_of
 from tracediff_hooks.names import named_layers, slot_name
-from tracediff_hooks.recorder import Key, SparseRows, Value
 from tracediff_hooks.session import (
     Session,
     StackDescription,
@@ -21,6 +20,7 @@ from tracediff_hooks.session import (
     slot_tensor,
     weight_tensors,
 )
+from tracediff_hooks.tensors import Key, SparseRows, Value
 
 KERAS_SLOTS = {
     "SGD": ("momentum",),
@@ -50,15 +50,15 @@ class KerasGraphHook:
     def __init__(self, model: Any, session: Session) -> None:
         self._model = model
         self._session = session
-        self._function = None  # type: Any
-        self._plain_class = None  # type: Any
-        self._backend = None  # type: Any
-        self._fetches = []  # type: List[Any]
-        self._fetched = {}  # type: Dict[_Fetched, np.ndarray]
-        self._aliases = []  # type: List[Key]
-        self._layers = []  # type: List[Any]
-        self._state = []  # type: List[StateTensor]
-        self._history = None  # type: Any
+        self._function: Any = None
+        self._plain_class: Any = None
+        self._backend: Any = None
+        self._fetches: List[Any] = []
+        self._fetched: Dict[_Fetched, np.ndarray] = {}
+        self._aliases: List[Key] = []
+        self._layers: List[Any] = []
+        self._state: List[StateTensor] = []
+        self._history: Any = None
         self._attached = False
         self._standalone = any(
             cls.__module__ == "keras.engine.training" for cls in type(model).__mro__
@@ -147,7 +147,7 @@ class KerasGraphHook:
     def _slots(self, weights: List[StateTensor]) -> List[StateTensor]:
         optimizer = self._model.optimizer
         by_variable = {id(t.variable): t for t in weights}
-        found = []  # type: List[StateTensor]
+        found: List[StateTensor] = []
         if hasattr(optimizer, "get_slot_names"):
             for tensor in weights:
                 for slot in optimizer.get_slot_names():
@@ -268,7 +268,7 @@ class KerasGraphHook:
     def _record(
         self, batch: Dict[Key, np.ndarray], before: Dict[Key, np.ndarray], rate: Any, outputs: Any
     ) -> None:
-        observed = dict(batch)  # type: Dict[Key, Value]
+        observed: Dict[Key, Value] = dict(batch)
         observed.update(self._gradients())
         values = outputs if isinstance(outputs, (list, tuple)) else [outputs]
         observed["loss", "loss"] = np.array(values[0])
@@ -287,7 +287,7 @@ class KerasGraphHook:
         )
 
     def _gradients(self) -> Dict[Key, Value]:
-        found = {}  # type: Dict[Key, Value]
+        found: Dict[Key, Value] = {}
         for place, value in self._fetched.items():
             if place.part == "dense":
                 found[place.key] = np.array(value)
@@ -300,7 +300,7 @@ class KerasGraphHook:
         model = self._model
         outputs = [n for n in getattr(model, "output_names", []) if len(model.output_names) > 1]
         renamed = {str(entry.layer.name): entry.name for entry in self._layers}
-        found = {}  # type: Dict[Key, np.ndarray]
+        found: Dict[Key, np.ndarray] = {}
         for name, value in zip(model.metrics_names[1:], values):
             if any(name == output + "_loss" for output in outputs):
                 continue
@@ -319,12 +319,12 @@ class KerasGraphHook:
             ("label", model._feed_targets),
             ("sample_weight", model._feed_sample_weights),
         )
-        places = {}  # type: Dict[int, Key]
+        places: Dict[int, Key] = {}
         for role, tensors in roles:
             positions = self._positions(role, tensors)
             for tensor, position in zip(tensors, positions):
                 places[id(tensor)] = (role, f"{role}/{position}")
-        found = {}  # type: Dict[Key, np.ndarray]
+        found: Dict[Key, np.ndarray] = {}
         for tensor, value in zip(self._function.inputs, inputs):
             key = places.get(id(tensor))
             if key is None or value is None:

@@ -4,7 +4,7 @@ from typing import Any, Dict, Mapping, Sequence
 
 import numpy as np
 
-from tracediff_hooks.recorder import Key
+from tracediff_hooks.tensors import Key
 
 
 def metrics(model: Any, layers: Sequence[Any], logs: Mapping[str, Any]) -> Dict[Key, np.ndarray]:
@@ -14,7 +14,7 @@ def metrics(model: Any, layers: Sequence[Any], logs: Mapping[str, Any]) -> Dict[
     """
     outputs = list(getattr(model, "output_names", None) or [])
     renamed = {str(entry.layer.name): entry.name for entry in layers}
-    found = {}  # type: Dict[Key, np.ndarray]
+    found: Dict[Key, np.ndarray] = {}
     for name, value in logs.items():
         if name == "loss" or (name.endswith("_loss") and name[: -len("_loss")] in outputs):
             continue

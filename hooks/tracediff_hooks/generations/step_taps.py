@@ -9,8 +9,8 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 
 import numpy as np
 
-from tracediff_hooks.recorder import Key, SparseRows, Value
 from tracediff_hooks.session import input_names
+from tracediff_hooks.tensors import Key, SparseRows, Value
 
 TAPS = "~tracediff"
 """The entry's name. It sorts last, so that what a framework takes from the first log stays the
@@ -46,7 +46,7 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
 
 def optimizers_of(model: Any) -> List[Any]:
     """Every optimizer a model holds: a custom `train_step` may use several."""
-    found = []  # type: List[Any]
+    found: List[Any] = []
     for value in [model.optimizer, *vars(model).values()]:
         if hasattr(value, "apply_gradients") and all(value is not other for other in found):
             found.append(value)
@@ -61,12 +61,12 @@ class StepTaps:
     ) -> None:
         self._tensorflow = tensorflow
         self._copy = copy
-        self._variables = {}  # type: Dict[int, Any]
-        self._gradients = {}  # type: Dict[Tuple[str, int], Any]
-        self._graph = None  # type: Any
-        self._loss = None  # type: Any
-        self._same = set()  # type: set
-        self.unrecordable = []  # type: List[str]
+        self._variables: Dict[int, Any] = {}
+        self._gradients: Dict[Tuple[str, int], Any] = {}
+        self._graph: Any = None
+        self._loss: Any = None
+        self._same: set = set()
+        self.unrecordable: List[str] = []
 
     @contextlib.contextmanager
     def collect(self) -> Iterator[None]:
@@ -109,7 +109,7 @@ class StepTaps:
         """What the step is to return besides its logs: flat, so that any framework passes it on."""
         self.unrecordable = []
         self._same = set()
-        flat = {}  # type: Dict[str, Any]
+        flat: Dict[str, Any] = {}
         for (role, name), tensor in batch.items():
             if self._carries(tensor):
                 flat[f"batch {role} {name}"] = tensor
@@ -130,7 +130,7 @@ class StepTaps:
             else:
                 flat[f"{role} {variable} dense"] = gradient
         if self._copy is not None and self._graph is not None:
-            copied = {}  # type: Dict[Any, Any]
+            copied: Dict[Any, Any] = {}
             for place, tensor in flat.items():
                 if not place.startswith("batch"):
                     flat[place] = self._copy(tensor, copied)
@@ -172,7 +172,7 @@ class StepTaps:
         Returns:
             The values, and the applied gradients that are the raw ones.
         """
-        found = {}  # type: Dict[Key, Value]
+        found: Dict[Key, Value] = {}
         for place, tensor in taps.items():
             parts = place.split(" ")
             if parts[0] == "loss":

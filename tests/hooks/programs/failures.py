@@ -246,9 +246,9 @@ def error_inside_the_step(bench):
 
 @case
 def error_in_the_writer(bench):
-    from tracediff_hooks.recorder import _WriterState
+    from tracediff_hooks.writer import WriterState
 
-    with _broken(_WriterState, "_on_step", on_call=3):
+    with _broken(WriterState, "_on_step", on_call=3):
         return bench.compare()
 
 

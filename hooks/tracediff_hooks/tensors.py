@@ -1,0 +1,87 @@
+"""What hook and recorder say about tensors: names, the table's lines, values, storable dtypes."""
+
+from typing import NamedTuple, Optional, Tuple, Union
+
+import numpy as np
+
+from tracediff_hooks.digest import Digest, digest_of
+
+Key = Tuple[str, str]
+"""Role and canonical name: unique within a run."""
+
+
+class SparseRows(NamedTuple):
+    """A gradient that came as indexed slices: some rows of a dense tensor.
+
+    Rows that come repeatedly are to be added.
+    """
+
+    values: np.ndarray
+    rows: np.ndarray
+
+
+Value = Union[np.ndarray, SparseRows]
+
+
+class TensorSpec(NamedTuple):
+    """A line of the table of tensors, as the hook knows it."""
+
+    name: str
+    role: str
+    dtype: str
+    shape: Optional[Tuple[int, ...]] = None
+    layer: Optional[str] = None
+    order: int = 0
+    trainable: Optional[bool] = None
+    same_as: Optional[str] = None
+    framework_name: Optional[str] = None
+    ragged: bool = False
+    sparse: bool = False
+
+    @property
+    def layout(self) -> str:
+        """How its values are stored: ``fixed``, ``ragged`` or ``sparse``."""
+        if self.sparse:
+            return "sparse"
+        return "ragged" if self.ragged else "fixed"
+
+
+def parts(value: Value) -> Tuple[np.ndarray, Optional[np.ndarray]]:
+    """A value's numbers and, for a sparse one, the int64 row numbers they belong to."""
+    if isinstance(value, SparseRows):
+        return np.asarray(value.values), np.asarray(value.rows, np.int64)
+    return np.asarray(value), None
+
+
+def digest_value(value: np.ndarray, rows: Optional[np.ndarray]) -> Digest:
+    """The digest of a value, see docs/trace-format.md."""
+    return digest_of(value) if rows is None else digest_of(value, rows)
+
+
+def storable(value: np.ndarray) -> np.ndarray:
+    """The value in a dtype that every numpy reads.
+
+    What is not plain numpy, such as bfloat16, becomes integers of its width.
+    """
+    if plain_numpy(value.dtype):
+        return value
+    return value.view(np.dtype(f"u{value.dtype.itemsize}"))
+
+
+def plain_numpy(dtype: np.dtype) -> bool:
+    """Whether every numpy knows a dtype, also one without ml_dtypes."""
+    return dtype.kind in "biufc" and dtype.isbuiltin == 1
+
+
+def recordable(value: np.ndarray) -> bool:
+    """Whether an array holds numbers; texts and objects do not fit into a trace."""
+    return value.dtype.kind in "biufc" or (value.dtype.kind == "V" and value.dtype.names is None)
+
+
+def storage_dtype(name: str) -> str:
+    """The dtype in which values of a dtype, given by its name, are stored; see `storable`."""
+    try:
+        dtype = np.dtype(name)
+    except TypeError:
+        return {"bfloat16": "u2"}.get(name, "u1")
+    return name if plain_numpy(dtype) else f"u{dtype.itemsize}"
