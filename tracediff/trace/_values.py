@@ -53,7 +53,7 @@ def digest_of(*arrays: NDArray[Any]) -> tuple[int, int]:
 
     Example:
         >>> digest_of(np.zeros(0, np.float32))
-        (6970985878650215551, 11072937651823904912)
+        (6918025063187695999, 11072670137173121240)
     """
     state = xxhash.xxh3_128()
     for array in arrays:
