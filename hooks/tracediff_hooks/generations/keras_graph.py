@@ -371,7 +371,8 @@ class KerasGraphHook:
         value, iterations = backend.batch_get_value([rate, optimizer.iterations])
         # keras/optimizers.py, 2.3.1, `get_updates`; optimizer_v2.py, 1.15, `_decayed_lr`.
         value = np.float32(value)
-        if decay > 0:
+        # The `decay` of tf.keras's Nadam is the schedule of its momentum.
+        if decay > 0 and type(optimizer).__name__ != "Nadam":
             value = value * (
                 np.float32(1) / (np.float32(1) + np.float32(decay) * np.float32(iterations))
             )

@@ -147,6 +147,10 @@ class TfFunctionHook(CompiledStepHook):
 
     def _learning_rate(self) -> Optional[np.ndarray]:
         optimizer = self._model.optimizer
+        if type(optimizer).__name__ == "Nadam":
+            # Its `decay` is the schedule of the momentum (optimizer_v2/nadam.py, TensorFlow 2.3).
+            rate = optimizer._get_hyper("learning_rate", self._tensorflow.float32)
+            return np.array(rate.numpy())
         return np.array(optimizer._decayed_lr(self._tensorflow.float32).numpy())
 
     def _describe(self) -> StackDescription:
