@@ -9,13 +9,17 @@ PYTHONS := python3.11 python3.12 python3.13 python3 $(wildcard $(PYENV)/versions
 PIP_INSTALL := $(PY) -m pip install --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help test demo samples lint style types contracts boundary format wheels bench stacks clean
+.PHONY: help test test-all demo samples lint style types contracts boundary format wheels bench stacks clean
 
 help:  ## What can be made
 	@echo "make TARGET, where TARGET is one of:"
-	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-10s %s\n", $$1, $$2 }'
 
-test: $(VENV)/.test stacks  ## Run every test, after building the training environments
+test: $(VENV)/.test stacks  ## Run the tests, after building the training environments
+	$(PY) -m pytest -m "not exhaustive" $(ARGS)
+
+test-all: $(VENV)/.test  ## Run the exhaustive tests too, on every training environment there is
+	$(PY) tests/stacks/build.py
 	$(PY) -m pytest $(ARGS)
 
 demo: $(VENV)/.test  ## Record two runs that part, compare them, and name the cause
