@@ -1,118 +1,27 @@
 """What all generations share: from a model and the values of a step to the recorder's terms.
 
-A generation's hook knows how to read its framework; this module names what was read, describes the
-model, and keeps every error of recording away from training.
+A generation's hook knows how to read its framework; a session begins and ends the runs of one
+model, declares what is new, and keeps every error of recording away from training.
 """
 
 import sys
 import traceback
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from tracediff_hooks._tell import tell
+from tracediff_hooks.describe import (
+    StackDescription,
+    describe_compile,
+    describe_model,
+    describe_optimizer,
+)
 from tracediff_hooks.environment import surroundings, versions
-from tracediff_hooks.names import NamedLayer, class_name
+from tracediff_hooks.names import NamedLayer
 from tracediff_hooks.recorder import Recorder
+from tracediff_hooks.state import StateTensor
 from tracediff_hooks.tensors import Key, SparseRows, TensorSpec, Value, recordable
-
-OPTIMIZER_ORDER = 1 << 20
-"""Variables of the optimizer as a whole come after those of every layer."""
-
-
-class StateTensor(NamedTuple):
-    """A weight or a slot: its place in the table of tensors and the framework's variable."""
-
-    spec: TensorSpec
-    variable: Any
-
-    @property
-    def key(self) -> Key:
-        """What the recorder knows it by: its role and its name."""
-        return self.spec.role, self.spec.name
-
-
-class StackDescription(NamedTuple):
-    """What a generation tells about itself."""
-
-    generation: str
-    label: str
-    backend: str
-    environment: Dict[str, Any]
-    capture: Dict[str, Any]
-
-
-def weight_tensors(
-    layers: Sequence[NamedLayer], trainable: Sequence[Any], dtype_of: Callable[[Any], str]
-) -> List[StateTensor]:
-    """The weights of a model, in execution order."""
-    trained = {id(variable) for variable in trainable}
-    tensors = []
-    for layer in layers:
-        for name, variable in layer.weights:
-            spec = TensorSpec(
-                name,
-                "weight",
-                dtype_of(variable),
-                _shape(variable),
-                layer=layer.name,
-                order=len(tensors),
-                trainable=id(variable) in trained,
-                framework_name=_framework_name(variable),
-            )
-            tensors.append(StateTensor(spec, variable))
-    return tensors
-
-
-def slot_tensor(
-    weight: StateTensor, slot: str, variable: Any, dtype_of: Callable[[Any], str]
-) -> StateTensor:
-    """A slot that belongs to a weight."""
-    spec = TensorSpec(
-        f"{weight.spec.name}/{slot}",
-        "slot",
-        dtype_of(variable),
-        _shape(variable),
-        layer=weight.spec.layer,
-        order=weight.spec.order,
-        framework_name=_framework_name(variable),
-    )
-    return StateTensor(spec, variable)
-
-
-def optimizer_tensor(name: str, variable: Any, dtype_of: Callable[[Any], str]) -> StateTensor:
-    """A variable of the optimizer as a whole, such as its step counter."""
-    spec = TensorSpec(
-        f"optimizer/{name}",
-        "slot",
-        dtype_of(variable),
-        _shape(variable),
-        order=OPTIMIZER_ORDER,
-        framework_name=_framework_name(variable),
-    )
-    return StateTensor(spec, variable)
-
-
-def _shape(variable: Any) -> Tuple[int, ...]:
-    shape = variable.shape
-    as_list = getattr(shape, "as_list", None)
-    return tuple(int(extent) for extent in (as_list() if as_list else shape))
-
-
-def _framework_name(variable: Any) -> str:
-    return str(getattr(variable, "path", None) or variable.name)
-
-
-def _values(value: Value) -> np.ndarray:
-    return value.values if isinstance(value, SparseRows) else np.asarray(value)
-
-
-def _bytes(spec: TensorSpec) -> int:
-    size = int(np.prod(spec.shape or (), dtype=np.int64))
-    try:
-        return size * np.dtype(spec.dtype).itemsize
-    except TypeError:
-        return size * 2
 
 
 class Session:
@@ -350,150 +259,13 @@ class Session:
         return spec._replace(same_as="gradient")
 
 
-def describe_model(model: Any, layers: Sequence[NamedLayer]) -> Dict[str, Any]:
-    """The model's graph: layers in execution order with resolved configuration."""
-    by_id = {id(entry.layer): entry.name for entry in layers}
-    described: List[Dict[str, Any]] = []
-    for position, entry in enumerate(layers):
-        if entry.layer is model:
-            continue
-        inputs = _inbound(entry.layer, by_id)
-        if inputs is None:
-            inputs = [described[-1]["name"]] if described and position else []
-        described.append(
-            {
-                "name": entry.name,
-                "framework_name": str(entry.layer.name),
-                "class": class_name(entry.layer),
-                "config": _config(entry.layer),
-                "trainable": bool(entry.layer.trainable),
-                "inputs": inputs,
-                "weights": [name for name, _ in entry.weights],
-            }
-        )
-    return {"name": str(model.name), "class": type(model).__name__, "layers": described}
+def _values(value: Value) -> np.ndarray:
+    return value.values if isinstance(value, SparseRows) else np.asarray(value)
 
 
-def _inbound(layer: Any, by_id: Mapping[int, str]) -> Optional[List[str]]:
-    """The layers a layer reads from, or None where the framework keeps no graph."""
-    nodes = getattr(layer, "_inbound_nodes", None)
-    if not nodes:
-        return None
-    sources: List[Any] = []
-    for node in nodes:
-        parents = getattr(node, "parent_nodes", None)
-        if parents is not None:
-            # A node of Keras 3 knows its operation, one of tf.keras its layer.
-            found = [
-                getattr(parent, "operation", None) or getattr(parent, "layer", None)
-                for parent in parents
-            ]
-        else:
-            inbound = getattr(node, "inbound_layers", None)
-            found = inbound if isinstance(inbound, (list, tuple)) else [inbound]
-        sources.extend(found)
-    names: List[str] = []
-    for source in sources:
-        name = by_id.get(id(source))
-        if name is not None and name not in names:
-            names.append(name)
-    return names
-
-
-def _config(thing: Any) -> Any:
+def _bytes(spec: TensorSpec) -> int:
+    size = int(np.prod(spec.shape or (), dtype=np.int64))
     try:
-        return plain(thing.get_config())
-    except Exception:  # a user's class without get_config is no reason to stop
-        return None
-
-
-def describe_optimizer(optimizer: Any) -> Dict[str, Any]:
-    """Class and effective hyperparameters of an optimizer."""
-    config = _config(optimizer)
-    if isinstance(config, dict):
-        for name in ("clipnorm", "clipvalue", "global_clipnorm"):
-            if name not in config and isinstance(getattr(optimizer, name, None), (int, float)):
-                config[name] = float(getattr(optimizer, name))
-    return {"class": type(optimizer).__name__, "config": config}
-
-
-def describe_compile(model: Any) -> Dict[str, Any]:
-    """Compile arguments, as far as the generation keeps them."""
-    compiled = getattr(model, "_compile_config", None)
-    config = getattr(compiled, "config", None)
-    arguments = dict(config) if isinstance(config, dict) else {}
-    for name in ("loss", "metrics", "loss_weights", "weighted_metrics", "sample_weight_mode"):
-        if name not in arguments and hasattr(model, name):
-            arguments[name] = getattr(model, name)
-    # tf.keras of TensorFlow 2.3 keeps them with what it compiled (compile_utils.py).
-    for owner, name in (
-        ("compiled_loss", "loss_weights"),
-        ("compiled_metrics", "metrics"),
-        ("compiled_metrics", "weighted_metrics"),
-    ):
-        given = "_user_" + name
-        if compiled is None and hasattr(getattr(model, owner, None), given):
-            arguments[name] = getattr(getattr(model, owner), given)
-    for name in ("run_eagerly", "jit_compile", "auto_scale_loss"):
-        if hasattr(model, name):
-            arguments[name] = getattr(model, name)
-    steps = getattr(model, "steps_per_execution", None) or getattr(
-        model, "_steps_per_execution", None
-    )
-    if steps is not None:
-        arguments["steps_per_execution"] = int(getattr(steps, "numpy", lambda: steps)())
-    arguments.pop("optimizer", None)
-    return {name: plain(value) for name, value in arguments.items()}
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON can hold it: numbers, texts, lists, dictionaries.
-
-    Objects stand there by their name and config.
-    """
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, np.ndarray):
-        return value.tolist() if value.size <= 64 else f"array{value.shape}"
-    if isinstance(value, (np.generic,)):
-        return value.item()
-    if hasattr(value, "get_config"):
-        return {"class_name": type(value).__name__, "config": _config(value)}
-    if hasattr(value, "as_list"):
-        return plain(value.as_list())
-    if isinstance(getattr(value, "name", None), str):
-        return value.name
-    return getattr(value, "__name__", None) or repr(value)
-
-
-def input_names(
-    role: str, values: Any, order: Optional[Sequence[str]] = None
-) -> List[Tuple[Key, Any]]:
-    """Numbers the tensors of a batch's part: ``input/0``, ``input/1`` ...
-
-    Args:
-        role: ``input``, ``label`` or ``sample_weight``.
-        values: a tensor, or a nested structure of them; None where the step had none.
-        order: for dictionaries, the keys in the order of the model's inputs or outputs.
-    """
-    found = list(_flatten(values, order))
-    return [
-        ((role, f"{role}/{position}"), value)
-        for position, value in enumerate(found)
-        if value is not None
-    ]
-
-
-def _flatten(values: Any, order: Optional[Sequence[str]]) -> List[Any]:
-    if isinstance(values, dict):
-        keys = sorted(values)
-        if order is not None and set(order) == set(values):
-            keys = list(order)
-        return [leaf for key in keys for leaf in _flatten(values[key], None)]
-    if isinstance(values, (list, tuple)):
-        return [leaf for value in values for leaf in _flatten(value, None)]
-    return [values]
+        return size * np.dtype(spec.dtype).itemsize
+    except TypeError:
+        return size * 2

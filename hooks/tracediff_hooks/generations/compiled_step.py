@@ -12,9 +12,11 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Set
 
 import numpy as np
 
+from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.logs_metrics import metrics
 from tracediff_hooks.generations.step_taps import TAPS, StepTaps, set_plainly, take_off, view
-from tracediff_hooks.session import Session, StackDescription, StateTensor
+from tracediff_hooks.session import Session
+from tracediff_hooks.state import StateTensor
 from tracediff_hooks.tensors import Key
 
 

@@ -10,17 +10,12 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
 import numpy as np
 
+from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.compiled_step import CompiledStepHook
 from tracediff_hooks.generations.private_copy import private_copy
 from tracediff_hooks.generations.step_taps import StepTaps, optimizers_of, replaced
 from tracediff_hooks.names import named_layers, optimizer_variable_name, slot_name
-from tracediff_hooks.session import (
-    StackDescription,
-    StateTensor,
-    optimizer_tensor,
-    slot_tensor,
-    weight_tensors,
-)
+from tracediff_hooks.state import StateTensor, optimizer_tensor, slot_tensor, weight_tensors
 from tracediff_hooks.tensors import Key
 
 

@@ -6,33 +6,22 @@ updating.
 """
 
 import sys
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional
 
 import numpy as np
 
+from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.gradient_registry import gradients_of
-from tracediff_hooks.names import named_layers, slot_name
-from tracediff_hooks.session import (
-    Session,
-    StackDescription,
-    StateTensor,
-    optimizer_tensor,
-    slot_tensor,
-    weight_tensors,
+from tracediff_hooks.generations.graph_optimizer import (
+    decayed_rate,
+    dtype_of,
+    learning_rate_of,
+    slots_of,
 )
+from tracediff_hooks.names import named_layers
+from tracediff_hooks.session import Session
+from tracediff_hooks.state import StateTensor, weight_tensors
 from tracediff_hooks.tensors import Key, SparseRows, Value
-
-KERAS_SLOTS = {
-    "SGD": ("momentum",),
-    "RMSprop": ("rms",),
-    "Adagrad": ("accumulator",),
-    "Adadelta": ("accum_grad", "accum_var"),
-    "Adam": ("m", "v", "vhat"),
-    "Adamax": ("m", "u"),
-    "Nadam": ("m", "v"),
-}
-"""keras/optimizers.py, 2.3.1: the order in which `get_updates` lists its slots, all of one kind
-first."""
 
 RATE = ("learning_rate", "optimizer/learning_rate")
 
@@ -116,8 +105,12 @@ class KerasGraphHook:
         # use.
         self._backend = sys.modules[type(function).__module__]
         self._layers = named_layers(self._model, self._auto_named)
-        weights = weight_tensors(self._layers, self._model.trainable_weights, _dtype)
-        self._state = weights + self._slots(weights)
+        weights = weight_tensors(self._layers, self._model.trainable_weights, dtype_of)
+        self._state = weights + slots_of(
+            self._model.optimizer,
+            weights,
+            getattr(self._model, "_collected_trainable_weights", []),
+        )
         self._function = function
         self._plain_class = type(function)
         self._fetch_gradients(function, weights)
@@ -143,46 +136,6 @@ class KerasGraphHook:
             # Inputs alone are counted from 1, and under a key of their own (input_layer.py).
             return number is not None and 1 <= number <= uids.get(stem, 0)
         return (number or 0) < uids.get(("", stem), 0)
-
-    def _slots(self, weights: List[StateTensor]) -> List[StateTensor]:
-        optimizer = self._model.optimizer
-        by_variable = {id(t.variable): t for t in weights}
-        found: List[StateTensor] = []
-        if hasattr(optimizer, "get_slot_names"):
-            for tensor in weights:
-                for slot in optimizer.get_slot_names():
-                    variable = optimizer._slots.get(_slot_key(tensor.variable), {}).get(slot)
-                    if variable is not None:
-                        name = slot_name(type(optimizer).__name__, slot)
-                        found.append(slot_tensor(tensor, name, variable, _dtype))
-            found.append(optimizer_tensor("iteration", optimizer.iterations, _dtype))
-            return found
-        built = gradients_of(optimizer)
-        trained = built.variables if built else self._model._collected_trainable_weights
-        variables = list(getattr(optimizer, "weights", None) or [])
-        scalars = [v for v in variables if len(v.shape) == 0]
-        slots = [v for v in variables if len(v.shape) != 0 or v not in scalars]
-        if trained and len(variables) >= len(trained):
-            # A scalar weight has scalar slots: what the optimizer keeps for itself stands first.
-            slots = variables[len(variables) % len(trained) :]
-            scalars = variables[: len(variables) % len(trained)]
-        kinds = KERAS_SLOTS.get(type(optimizer).__name__, ())
-        for position, variable in enumerate(slots):
-            owner = by_variable.get(id(trained[position % len(trained)]))
-            kind = position // len(trained)
-            name = kinds[kind] if kind < len(kinds) else f"slot_{kind}"
-            if name == "vhat" and not getattr(optimizer, "amsgrad", True):
-                continue  # a placeholder of shape (1,)
-            if owner is not None and _shape(variable) == (owner.spec.shape or ()):
-                found.append(slot_tensor(owner, name, variable, _dtype))
-        iterations = getattr(optimizer, "iterations", None)
-        if iterations is not None:
-            found.append(optimizer_tensor("iteration", iterations, _dtype))
-        for variable in scalars:
-            if variable is not iterations:
-                name = variable.name.split(":")[0].split("/")[-1]
-                found.append(optimizer_tensor(name, variable, _dtype))
-        return found
 
     def _fetch_gradients(self, function: Any, weights: List[StateTensor]) -> None:
         self._aliases = []
@@ -214,7 +167,7 @@ class KerasGraphHook:
 
         Keras 2.3 reads the step counter in a race with counting: only the step knows its rate.
         """
-        rate = _decayed_rate(self._model.optimizer) if self._standalone else None
+        rate = decayed_rate(self._model.optimizer) if self._standalone else None
         if rate is not None:
             self._fetch(function, _Fetched(RATE, "dense"), rate)
 
@@ -260,7 +213,7 @@ class KerasGraphHook:
         self._fetched = {}
         batch = guard(self._batch, inputs)
         before = guard(self._before)
-        rate = guard(self._learning_rate)
+        rate = guard(learning_rate_of, self._model.optimizer, self._backend)
         outputs = function(inputs)
         guard(self._record, batch, before, rate, outputs)
         return outputs
@@ -359,25 +312,6 @@ class KerasGraphHook:
         values = self._backend.batch_get_value([t.variable for t in self._state])
         return {t.key: np.asarray(value) for t, value in zip(self._state, values)}
 
-    def _learning_rate(self) -> Optional[np.ndarray]:
-        optimizer = self._model.optimizer
-        backend = self._backend
-        rate = getattr(optimizer, "lr", None)
-        if rate is None or callable(rate) or not hasattr(rate, "dtype"):
-            return None
-        decay = float(
-            getattr(optimizer, "initial_decay", 0.0) or getattr(optimizer, "_initial_decay", 0.0)
-        )
-        value, iterations = backend.batch_get_value([rate, optimizer.iterations])
-        # keras/optimizers.py, 2.3.1, `get_updates`; optimizer_v2.py, 1.15, `_decayed_lr`.
-        value = np.float32(value)
-        # The `decay` of tf.keras's Nadam is the schedule of its momentum.
-        if decay > 0 and type(optimizer).__name__ != "Nadam":
-            value = value * (
-                np.float32(1) / (np.float32(1) + np.float32(decay) * np.float32(iterations))
-            )
-        return np.array(value, np.float32)
-
     def _describe(self) -> StackDescription:
         tensorflow = sys.modules["tensorflow"]
         backend = self._backend
@@ -403,37 +337,3 @@ class KerasGraphHook:
             "disturbs": "nothing known",
         }
         return StackDescription("keras-graph", label, "tensorflow", environment, capture)
-
-
-def _decayed_rate(optimizer: Any) -> Any:
-    """The tensor of the decayed learning rate that `get_updates` built last, if there is one.
-
-    It computes `lr * (1. / (1. + decay * iterations))`.
-    """
-    handle = getattr(getattr(optimizer, "learning_rate", None), "handle", None)
-    if handle is None or not getattr(optimizer, "initial_decay", 0.0):
-        return None
-    reads = [op.outputs[0] for op in handle.consumers() if op.type == "ReadVariableOp"]
-    products = [
-        op
-        for read in reads
-        for op in read.consumers()
-        if op.type == "Mul" and any(value.op.type == "RealDiv" for value in op.inputs)
-    ]
-    return products[-1].outputs[0] if products else None
-
-
-def _slot_key(variable: Any) -> Any:
-    if hasattr(variable, "_distributed_container"):
-        variable = variable._distributed_container()
-    if getattr(variable, "_in_graph_mode", False):
-        return variable._shared_name
-    return variable._unique_id
-
-
-def _dtype(variable: Any) -> str:
-    return str(variable.dtype.base_dtype.name)
-
-
-def _shape(variable: Any) -> Tuple[int, ...]:
-    return tuple(int(extent) for extent in variable.shape.as_list())

@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 
 import numpy as np
 
-from tracediff_hooks.session import input_names
+from tracediff_hooks.batches import input_names
 from tracediff_hooks.tensors import Key, SparseRows, Value
 
 TAPS = "~tracediff"

@@ -6,15 +6,11 @@ from typing import Any, Callable, Dict, Iterator, Optional, Sequence, Tuple
 
 import numpy as np
 
+from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.compiled_step import CompiledStepHook
 from tracediff_hooks.generations.step_taps import StepTaps, optimizers_of, replaced
 from tracediff_hooks.names import named_layers, optimizer_variable_name, slot_name, variable_name
-from tracediff_hooks.session import (
-    StackDescription,
-    optimizer_tensor,
-    slot_tensor,
-    weight_tensors,
-)
+from tracediff_hooks.state import optimizer_tensor, slot_tensor, weight_tensors
 from tracediff_hooks.tensors import Key
 
 

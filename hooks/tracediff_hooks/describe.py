@@ -1,0 +1,137 @@
+"""Describes what is trained, as JSON can hold it: stack, model, optimizer, compile arguments."""
+
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+
+import numpy as np
+
+from tracediff_hooks.names import NamedLayer, class_name
+
+
+class StackDescription(NamedTuple):
+    """What a generation tells about itself."""
+
+    generation: str
+    label: str
+    backend: str
+    environment: Dict[str, Any]
+    capture: Dict[str, Any]
+
+
+def describe_model(model: Any, layers: Sequence[NamedLayer]) -> Dict[str, Any]:
+    """The model's graph: layers in execution order with resolved configuration."""
+    by_id = {id(entry.layer): entry.name for entry in layers}
+    described: List[Dict[str, Any]] = []
+    for position, entry in enumerate(layers):
+        if entry.layer is model:
+            continue
+        inputs = _inbound(entry.layer, by_id)
+        if inputs is None:
+            inputs = [described[-1]["name"]] if described and position else []
+        described.append(
+            {
+                "name": entry.name,
+                "framework_name": str(entry.layer.name),
+                "class": class_name(entry.layer),
+                "config": _config(entry.layer),
+                "trainable": bool(entry.layer.trainable),
+                "inputs": inputs,
+                "weights": [name for name, _ in entry.weights],
+            }
+        )
+    return {"name": str(model.name), "class": type(model).__name__, "layers": described}
+
+
+def _inbound(layer: Any, by_id: Mapping[int, str]) -> Optional[List[str]]:
+    """The layers a layer reads from, or None where the framework keeps no graph."""
+    nodes = getattr(layer, "_inbound_nodes", None)
+    if not nodes:
+        return None
+    sources: List[Any] = []
+    for node in nodes:
+        parents = getattr(node, "parent_nodes", None)
+        if parents is not None:
+            # A node of Keras 3 knows its operation, one of tf.keras its layer.
+            found = [
+                getattr(parent, "operation", None) or getattr(parent, "layer", None)
+                for parent in parents
+            ]
+        else:
+            inbound = getattr(node, "inbound_layers", None)
+            found = inbound if isinstance(inbound, (list, tuple)) else [inbound]
+        sources.extend(found)
+    names: List[str] = []
+    for source in sources:
+        name = by_id.get(id(source))
+        if name is not None and name not in names:
+            names.append(name)
+    return names
+
+
+def _config(thing: Any) -> Any:
+    try:
+        return plain(thing.get_config())
+    except Exception:  # a user's class without get_config is no reason to stop
+        return None
+
+
+def describe_optimizer(optimizer: Any) -> Dict[str, Any]:
+    """Class and effective hyperparameters of an optimizer."""
+    config = _config(optimizer)
+    if isinstance(config, dict):
+        for name in ("clipnorm", "clipvalue", "global_clipnorm"):
+            if name not in config and isinstance(getattr(optimizer, name, None), (int, float)):
+                config[name] = float(getattr(optimizer, name))
+    return {"class": type(optimizer).__name__, "config": config}
+
+
+def describe_compile(model: Any) -> Dict[str, Any]:
+    """Compile arguments, as far as the generation keeps them."""
+    compiled = getattr(model, "_compile_config", None)
+    config = getattr(compiled, "config", None)
+    arguments = dict(config) if isinstance(config, dict) else {}
+    for name in ("loss", "metrics", "loss_weights", "weighted_metrics", "sample_weight_mode"):
+        if name not in arguments and hasattr(model, name):
+            arguments[name] = getattr(model, name)
+    # tf.keras of TensorFlow 2.3 keeps them with what it compiled (compile_utils.py).
+    for owner, name in (
+        ("compiled_loss", "loss_weights"),
+        ("compiled_metrics", "metrics"),
+        ("compiled_metrics", "weighted_metrics"),
+    ):
+        given = "_user_" + name
+        if compiled is None and hasattr(getattr(model, owner, None), given):
+            arguments[name] = getattr(getattr(model, owner), given)
+    for name in ("run_eagerly", "jit_compile", "auto_scale_loss"):
+        if hasattr(model, name):
+            arguments[name] = getattr(model, name)
+    steps = getattr(model, "steps_per_execution", None) or getattr(
+        model, "_steps_per_execution", None
+    )
+    if steps is not None:
+        arguments["steps_per_execution"] = int(getattr(steps, "numpy", lambda: steps)())
+    arguments.pop("optimizer", None)
+    return {name: plain(value) for name, value in arguments.items()}
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it: numbers, texts, lists, dictionaries.
+
+    Objects stand there by their name and config.
+    """
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, np.ndarray):
+        return value.tolist() if value.size <= 64 else f"array{value.shape}"
+    if isinstance(value, (np.generic,)):
+        return value.item()
+    if hasattr(value, "get_config"):
+        return {"class_name": type(value).__name__, "config": _config(value)}
+    if hasattr(value, "as_list"):
+        return plain(value.as_list())
+    if isinstance(getattr(value, "name", None), str):
+        return value.name
+    return getattr(value, "__name__", None) or repr(value)

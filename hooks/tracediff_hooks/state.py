@@ -1,0 +1,82 @@
+"""Tensors of the state: a weight or a slot, its line in the table, and the framework's variable."""
+
+from typing import Any, Callable, List, NamedTuple, Sequence, Tuple
+
+from tracediff_hooks.names import NamedLayer
+from tracediff_hooks.tensors import Key, TensorSpec
+
+OPTIMIZER_ORDER = 1 << 20
+"""Variables of the optimizer as a whole come after those of every layer."""
+
+
+class StateTensor(NamedTuple):
+    """A weight or a slot: its place in the table of tensors and the framework's variable."""
+
+    spec: TensorSpec
+    variable: Any
+
+    @property
+    def key(self) -> Key:
+        """What the recorder knows it by: its role and its name."""
+        return self.spec.role, self.spec.name
+
+
+def weight_tensors(
+    layers: Sequence[NamedLayer], trainable: Sequence[Any], dtype_of: Callable[[Any], str]
+) -> List[StateTensor]:
+    """The weights of a model, in execution order."""
+    trained = {id(variable) for variable in trainable}
+    tensors = []
+    for layer in layers:
+        for name, variable in layer.weights:
+            spec = TensorSpec(
+                name,
+                "weight",
+                dtype_of(variable),
+                _shape(variable),
+                layer=layer.name,
+                order=len(tensors),
+                trainable=id(variable) in trained,
+                framework_name=_framework_name(variable),
+            )
+            tensors.append(StateTensor(spec, variable))
+    return tensors
+
+
+def slot_tensor(
+    weight: StateTensor, slot: str, variable: Any, dtype_of: Callable[[Any], str]
+) -> StateTensor:
+    """A slot that belongs to a weight."""
+    spec = TensorSpec(
+        f"{weight.spec.name}/{slot}",
+        "slot",
+        dtype_of(variable),
+        _shape(variable),
+        layer=weight.spec.layer,
+        order=weight.spec.order,
+        framework_name=_framework_name(variable),
+    )
+    return StateTensor(spec, variable)
+
+
+def optimizer_tensor(name: str, variable: Any, dtype_of: Callable[[Any], str]) -> StateTensor:
+    """A variable of the optimizer as a whole, such as its step counter."""
+    spec = TensorSpec(
+        f"optimizer/{name}",
+        "slot",
+        dtype_of(variable),
+        _shape(variable),
+        order=OPTIMIZER_ORDER,
+        framework_name=_framework_name(variable),
+    )
+    return StateTensor(spec, variable)
+
+
+def _shape(variable: Any) -> Tuple[int, ...]:
+    shape = variable.shape
+    as_list = getattr(shape, "as_list", None)
+    return tuple(int(extent) for extent in (as_list() if as_list else shape))
+
+
+def _framework_name(variable: Any) -> str:
+    return str(getattr(variable, "path", None) or variable.name)
