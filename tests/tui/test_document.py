@@ -15,7 +15,7 @@ def rows():
         everywhere = {"overview", "step", "tensor", "findings", "settings"} <= set(key.screens)
         where = "all" if everywhere else ", ".join(dict.fromkeys(TITLES[s] for s in key.screens))
         shown = key.shown.replace("⏎", "Enter")
-        yield f"| `{shown}` | {key.help} | {where} |"
+        yield f"| `{shown}` | {key.help} | {where} | `{key.id}` |"
 
 
 def test_the_table_of_keys_is_the_registry():

@@ -387,3 +387,19 @@ async def test_equal_runs_say_so(twins, begin):
         assert "no tensor parts" in status(app)
         await press(app, pilot, "enter", "enter", "4")
         assert "no finding" in text(app)
+
+
+async def test_bits_that_differ_are_underlined(digits, begin):
+    app = begin(digits)
+    async with app.run_test(size=(200, 60)) as pilot:
+        await settle(app, pilot)
+        await press(app, pilot, "3")
+        worst = app.screen.worst
+        strip = worst.render_line(worst.head)
+        row = worst.rows[0].cells
+        marked = "".join(one.text for one in strip if one.style and one.style.underline)
+        bits = zip(row[3], row[4], strict=True)
+        differing = [(one, other) for one, other in bits if one != other]
+        assert differing
+        expected = "".join(one for one, _ in differing) + "".join(other for _, other in differing)
+        assert marked == expected

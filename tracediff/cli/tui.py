@@ -65,10 +65,12 @@ def run(arguments: argparse.Namespace) -> int:
         return _print(arguments)
     run_a = _open(arguments.a)
     run_b = _open(arguments.b) if arguments.b is not None else None
-    from tracediff_tui import Options, start
+    from tracediff_tui import Options, read_config, start
 
+    config = read_config()
     plain = arguments.plain or not _speaks_unicode()
-    start(run_a, run_b, Options(at=arguments.at, plain=plain, theme=_theme(arguments.theme)))
+    theme = _theme(arguments.theme or config.theme)
+    start(run_a, run_b, Options(at=arguments.at, plain=plain, theme=theme, config=config))
     return 0
 
 

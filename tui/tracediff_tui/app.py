@@ -100,6 +100,7 @@ class TracediffApp(App[None]):
         self.waiting = 0
         if self.options.theme:
             self.theme = self.options.theme
+        self.set_keymap(self.options.config.keymap())
 
     @property
     def home(self) -> str:

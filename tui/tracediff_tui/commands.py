@@ -37,9 +37,10 @@ def commands_of(screen: Screen[object]) -> Iterator[SystemCommand]:
     """Yield what can be done on a screen."""
     if not isinstance(screen, View):
         return
+    shown = screen.tracediff.options.config.shown
     for key in keys_of(screen.NAME):
         if key.id not in _MOVES:
-            yield SystemCommand(key.label, f"{key.help} ({key.shown})", _run(screen, key.action))
+            yield SystemCommand(key.label, f"{key.help} ({shown(key)})", _run(screen, key.action))
     for kind in FORMATS:
         yield SystemCommand(
             f"Export as .{kind}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from textual.binding import Binding, BindingType
+from textual.binding import Binding, BindingsMap, BindingType
 
 SCREENS = ("overview", "step", "tensor", "findings", "settings")
 RUN_SCREENS = ("run", "values", "settings")
@@ -306,6 +306,16 @@ KEYS = (
 def keys_of(screen: str) -> tuple[Key, ...]:
     """Return the keys that work on a screen, in the order of the registry."""
     return tuple(key for key in KEYS if screen in key.screens)
+
+
+def normal(keys: str) -> str:
+    """Return keys, commas between, by the names that Textual knows them by.
+
+    Example:
+        >>> normal("?,ctrl+d")
+        'question_mark,ctrl+d'
+    """
+    return ",".join(BindingsMap([(keys, "", "")]).key_to_bindings)
 
 
 def bindings_of(screen: str) -> list[BindingType]:

@@ -119,7 +119,7 @@ class View(Asking):
             names = [path.replace("\\", "/").rstrip("/").split("/")[-1] for path in paths]
             paths = names if len(set(names)) == len(names) else paths
         runs = [f"{side} {printable(path)}" for side, path in zip("AB", paths, strict=False)]
-        number = next(key.shown for key in KEYS if key.id == self.NAME)
+        number = next(app.options.config.shown(key) for key in KEYS if key.id == self.NAME)
         joint = "  <>  " if app.options.plain else "  ⇄  "
         self.bar("head").say(" " + joint.join(runs), f"{number} {TITLES[self.NAME]} ")
 

@@ -101,8 +101,10 @@ class KeysScreen(Overlay):
 
     def text(self) -> str:
         """Return the registry's part for the screen, and the legend."""
+        app: TracediffApp = self.app  # type: ignore[assignment] # there is no other app
+        shown = app.options.config.shown
         rows = [
-            (key.shown.replace("⏎", "Enter") if self.plain else key.shown, key.label, key.help)
+            (shown(key).replace("⏎", "Enter") if self.plain else shown(key), key.label, key.help)
             for key in sorted(keys_of(self.about), key=lambda key: key.rank or 99)
         ]
         lines = [f"{TITLES[self.about]}: keys", "", *table(rows)]

@@ -216,18 +216,19 @@ class StepScreen(View):
             text.append(" " * at + ("^" if plain else "▲") + "\n", "dim")
 
     def status(self) -> str:
-        """Return the tensor under the cursor, with what is known of the first divergence."""
+        """Return the tensor under the cursor, with what is known of the first difference."""
         found = self.tracediff.found
         if found is None or not self.lines:
             return ""
         line = self.lines[self.list.row]
-        first = found.comparison.first_divergence
+        compared = found.comparison
+        first = compared.first_divergence or compared.first_bit_difference
         key = (first.role, first.tensor) if first else None
         if (
             first is not None
             and line.spot.key == key
             and line.spot.step == first.step
-            and (line.verdict == "origin" or not first.origin)
+            and (compared.first_divergence is None or line.verdict == "origin" or not first.origin)
         ):
             return f"{phrases.place(first)}: {phrases.size(first)}"
         return " · ".join([line.cells[2], f"step {self.step}", line.cells[1], *line.cells[4:]])

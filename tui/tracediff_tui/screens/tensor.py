@@ -23,6 +23,7 @@ from tracediff_tui.views.elements import (
     HEADER,
     SORTS,
     Elements,
+    differing_bits,
     look,
 )
 from tracediff_tui.views.panes import drift_picture, histograms
@@ -193,7 +194,8 @@ class TensorScreen(View):
         elements = self.elements
         assert elements is not None  # called when they are there
         order = elements.orders[SORTS[self.sort]]
-        return [Row(elements.row(int(flat), fields=self.fields)) for flat in order]
+        cells = (elements.row(int(flat), fields=self.fields) for flat in order)
+        return [Row(row, marks=differing_bits(row)) for row in cells]
 
     def _flat(self) -> int | None:
         elements = self.elements

@@ -257,6 +257,20 @@ def bits_of(value: NDArray[Any], *, fields: bool = False) -> str:
     return f"{text[0]} {text[1:-mantissa]} {text[-mantissa:]}"
 
 
+def differing_bits(row: tuple[str, ...]) -> dict[int, frozenset[int]]:
+    """Return which characters of the bits of A and B differ, by column of `HEADER`.
+
+    Example:
+        >>> row = ("[0]", "1.5", "1.25", "3fc00000", "3fa00000", "2097152", "0.17", "0.25")
+        >>> differing_bits(row)[HEADER.index("A bits")]
+        frozenset({2})
+    """
+    a, b = HEADER.index("A bits"), HEADER.index("B bits")
+    pairs = enumerate(zip(row[a], row[b], strict=False))
+    differ = frozenset(at for at, (one, other) in pairs if one != other)
+    return {a: differ, b: differ}
+
+
 def exact(value: Any) -> str:
     """Return an element in the fewest digits that give its bits back.
 

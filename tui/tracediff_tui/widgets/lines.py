@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from textual.events import Click
 
+    from tracediff_tui.app import TracediffApp
+
 
 class Bar(Static):
     """One line with something at the left and something at the right; a click sends a message."""
@@ -47,7 +49,8 @@ class Bar(Static):
         width = self.size.width
         room = width - (display_width(self.right) + 2 if self.right else 0)
         left, right = self.left, self.right
-        plain = bool(getattr(getattr(self.app, "options", None), "plain", False))
+        app: TracediffApp = self.app  # type: ignore[assignment] # there is no other app
+        plain = app.options.plain
         if plain:
             left, right = ascii_of(left), ascii_of(right)
         if room < 12:
@@ -86,11 +89,11 @@ class KeyBar(Widget):
             self.refresh()
 
     def _fitting(self) -> list[tuple[Key, str]]:
-        plain = getattr(self.app, "options", None)
-        ascii_only = bool(plain and plain.plain)
+        app: TracediffApp = self.app  # type: ignore[assignment] # there is no other app
         texts = []
         for key in self._keys:
-            shown = "Enter" if ascii_only and key.shown == "⏎" else key.shown
+            shown = app.options.config.shown(key)
+            shown = "Enter" if app.options.plain and shown == "⏎" else shown
             texts.append((key, f"{shown} {self._labels.get(key.id, key.label)}"))
         # Help and the way out are always there; the rest by rank.
         last = [one for one in texts if one[0].id in ("keys", "quit")]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from rich.segment import Segment
 from rich.style import Style
@@ -38,11 +39,19 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row: its cells, and how to colour it or single cells."""
+    """A row: its cells, and how to colour it or single cells.
+
+    Attributes:
+        cells: What stands in each column.
+        style: How to colour the row.
+        styles: How to colour single cells, by column.
+        marks: Which characters of a cell are underlined, by column.
+    """
 
     cells: tuple[str, ...]
     style: str = ""
     styles: Mapping[int, str] | None = None
+    marks: Mapping[int, frozenset[int]] | None = None
 
 
 class Listing(Panel):
@@ -148,8 +157,19 @@ class Listing(Panel):
             used = line_style + Style.parse(style) if style else line_style
             if position:
                 segments.append(Segment("  ", line_style))
-            segments.append(Segment(_padded(shown.cells[i], size, self.columns[i]), used))
+            text = _padded(shown.cells[i], size, self.columns[i])
+            marks = (shown.marks or {}).get(i)
+            if marks and text.rstrip() == shown.cells[i]:
+                segments += _underlined(text, marks, used)
+            else:
+                segments.append(Segment(text, used))
         return Strip(segments).adjust_cell_length(width, line_style)
+
+
+def _underlined(text: str, marks: frozenset[int], style: Style) -> Iterator[Segment]:
+    for marked, run in groupby(enumerate(text), key=lambda at: at[0] in marks):
+        letters = "".join(letter for _, letter in run)
+        yield Segment(letters, style + Style(underline=True) if marked else style)
 
 
 def _padded(text: str, width: int, column: Column) -> str:
