@@ -191,7 +191,7 @@ async def test_tensor_keys(digits, begin):
         assert "relative error" in text(app)
         await press(app, pilot, "n", "n", "N")
         assert screen.worst.row == 1
-        assert screen.slice.at == elements.index(int(elements.orders["abs"][1]))
+        assert screen.slice_map.slice.at == elements.index(int(elements.orders["abs"][1]))
         await press(app, pilot, "u")
         distances = [int(row.cells[5]) for row in screen.worst.rows]
         assert distances == sorted(distances, reverse=True)
@@ -201,9 +201,9 @@ async def test_tensor_keys(digits, begin):
         await press(app, pilot, "x", "r", "R", "p", "P")
         await press(app, pilot, "enter")
         assert screen.focused.id == "slice"
-        before = screen.slice.at
+        before = screen.slice_map.slice.at
         await press(app, pilot, "down", "right")
-        assert screen.slice.at == tuple(np.add(before, 1).tolist())
+        assert screen.slice_map.slice.at == tuple(np.add(before, 1).tolist())
         await press(app, pilot, "tab", "right")
         assert screen.focused.id == "drift"
         assert app.spot.step == 1

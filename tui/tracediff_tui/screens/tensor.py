@@ -28,12 +28,12 @@ from tracediff_tui.views.elements import (
 )
 from tracediff_tui.views.panes import drift_picture, histograms
 from tracediff_tui.views.places import Shown, Spot
-from tracediff_tui.views.slices import Slice
 from tracediff_tui.views.steps import step_lines
 from tracediff_tui.widgets.charts import wrapped
-from tracediff_tui.widgets.heatmap import NOTHING, Heatmap
+from tracediff_tui.widgets.heatmap import Heatmap
 from tracediff_tui.widgets.lines import Bar, KeyBar
 from tracediff_tui.widgets.listing import Column, Listing, Row
+from tracediff_tui.widgets.slice_map import SliceMap
 
 if TYPE_CHECKING:
     from textual.widget import Widget
@@ -58,8 +58,6 @@ class TensorScreen(View):
         self.problem = ""
         self.sort = 0
         self.fields = False
-        self.slice: Slice | None = None
-        self._first = 0
         self._asked: tuple[object, Spot] | None = None
 
     def body(self) -> Iterator[Widget]:
@@ -69,7 +67,7 @@ class TensorScreen(View):
         with Horizontal(id="lower"):
             yield Static("", id="histogram", markup=False)
             yield Static("", id="relative", markup=False)
-            yield Heatmap(id="slice", labels=8)
+            yield SliceMap(id="slice")
         yield Heatmap(id="drift", labels=12)
         yield Listing(
             [
@@ -90,6 +88,11 @@ class TensorScreen(View):
         """The worst elements."""
         return self.query_one(Listing)
 
+    @property
+    def slice_map(self) -> SliceMap:
+        """Two axes through the element under the cursor."""
+        return self.query_one(SliceMap)
+
     def present(self) -> None:
         """Show the tensor that the application is at."""
         app = self.tracediff
@@ -105,7 +108,7 @@ class TensorScreen(View):
             return
         if self._asked is None or self._asked != (app.found, app.spot):
             self._asked = (app.found, app.spot)
-            self.elements, self.problem, self.slice = None, "", None
+            self.elements, self.problem = None, ""
             self.read()
         self._draw()
 
@@ -146,14 +149,13 @@ class TensorScreen(View):
         self._draw_drift()
         histogram = self.query_one("#histogram", Static)
         relative = self.query_one("#relative", Static)
-        slice_map = self.query_one("#slice", Heatmap)
         if self.elements is None:
             histogram.update("" if self.problem else " reading ...")
             if self.problem:
                 facts.append("\n" + wrapped(self.problem, self.size.width), "bold")
                 self.query_one("#facts", Static).update(facts)
             relative.update("")
-            slice_map.load(NOTHING, empty="no elements to show")
+            self.slice_map.clear("no elements to show")
             self.worst.load((), empty="no elements to show" if self.problem else "reading ...")
             return
         wide, plain = self.has_class("-wide"), app.options.plain
@@ -162,26 +164,8 @@ class TensorScreen(View):
         relative.update(right)
         rows = self._rows()
         self.worst.load(rows, empty="all elements are equal")
-        if self.slice is None:
-            order = self.elements.orders[SORTS[self.sort]]
-            flat = int(order[0]) if len(order) else 0
-            size = self.elements.a.size
-            at = self.elements.index(flat) if size else ()
-            self.slice = Slice.of(self.elements.a.shape, at) if size else None
-        self._draw_slice()
-
-    def _draw_slice(self) -> None:
-        slice_map = self.query_one("#slice", Heatmap)
-        if self.slice is None or self.elements is None:
-            slice_map.load(NOTHING, empty="no elements")
-            return
-        room = max(4, slice_map.size.width - 8 - 3)
-        row, column = self.slice.cell
-        if not self._first <= column < self._first + room:
-            self._first = max(0, column - room // 2)
-        self._first = max(0, min(self._first, self.slice.extent[1] - room))
-        picture = self.slice.picture(self.elements, self._first, room)
-        slice_map.load(picture, row=row, column=column - self._first)
+        order = self.elements.orders[SORTS[self.sort]]
+        self.slice_map.look_at(self.elements, int(order[0]) if len(order) else 0)
 
     def _draw_drift(self) -> None:
         app, drift = self.tracediff, self.query_one("#drift", Heatmap)
@@ -201,11 +185,8 @@ class TensorScreen(View):
         elements = self.elements
         if elements is None or not elements.a.size:
             return None
-        if self.focused is not None and self.focused.id == "slice" and self.slice is not None:
-            flat = 0
-            for index, extent in zip(self.slice.at, elements.a.shape, strict=True):
-                flat = flat * extent + index
-            return flat
+        if self.focused is self.slice_map:
+            return self.slice_map.flat()
         order = elements.orders[SORTS[self.sort]]
         return int(order[self.worst.row]) if self.worst.row < len(order) else None
 
@@ -260,29 +241,23 @@ class TensorScreen(View):
             return
         if panel.id == "list":
             flat = self._flat()
-            if flat is not None and self.slice is not None and self.elements is not None:
-                at = self.elements.index(flat)
-                self.slice = Slice(self.slice.shape, self.slice.down, self.slice.across, at)
-                self._draw_slice()
-        elif panel.id == "slice" and isinstance(panel, Heatmap) and self.slice is not None:
-            self.slice = self.slice.moved(panel.row, self._first + panel.column)
+            if flat is not None and self.elements is not None:
+                self.slice_map.show_element(self.elements.index(flat))
+        elif panel is self.slice_map:
+            self.slice_map.follow()
 
     def action_move(self, down: int, across: int) -> None:
-        """Move in the pane; the slice scrolls where it is wider than its window."""
+        """Move in the pane; along the drift, by steps."""
         pane = self.pane
         if pane.id == "drift" and across:
             self.action_step(across)
-        elif pane.id == "slice" and self.slice is not None:
-            row, column = self.slice.cell
-            self.slice = self.slice.moved(row + down, column + across)
-            self._draw_slice()
-            self.show_status()
         else:
             super().action_move(down, across)
+            self.show_status()
 
     def action_open(self) -> None:
         """Show the chosen element in the slice, or go back from there to the list."""
-        (self.worst if self.pane.id != "list" else self.query_one("#slice", Heatmap)).focus()
+        (self.worst if self.pane.id != "list" else self.slice_map).focus()
         self.show_status()
 
     def action_jump(self, by: int) -> None:
@@ -338,14 +313,8 @@ class TensorScreen(View):
 
     def action_axis(self, which: int) -> None:
         """Put another axis into the slice."""
-        if self.slice is not None:
-            self.slice = self.slice.turned(which)
-            self._draw_slice()
-            self.tell(f"slice {self.slice.words()}")
+        self.tell(self.slice_map.turn(which))
 
     def action_pin(self, by: int) -> None:
         """Go to the next index of an axis that is not shown."""
-        if self.slice is not None:
-            self.slice = self.slice.pinned(by)
-            self._draw_slice()
-            self.tell(f"slice {self.slice.words()}")
+        self.tell(self.slice_map.pin(by))
