@@ -6,6 +6,9 @@ DECLARED := pyproject.toml hooks/pyproject.toml
 # The oldest supported Python first: what passes there passes later ones, rarely the reverse.
 PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)
 PYTHONS := python3.11 python3.12 python3.13 python3 $(wildcard $(PYENV)/versions/3.1[1-9].*/bin/python)
+# A file stays on one worker: what it records is shared by its tests. More workers than four, each
+# with a framework under it, want more memory than most machines have.
+PYTEST := $(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
 PIP_INSTALL := $(PY) -m pip install --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
@@ -16,11 +19,11 @@ help:  ## What can be made
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-10s %s\n", $$1, $$2 }'
 
 test: $(VENV)/.test stacks  ## Run the tests, after building the training environments
-	$(PY) -m pytest -m "not exhaustive" $(ARGS)
+	$(PYTEST) -m "not exhaustive" $(ARGS)
 
 test-all: $(VENV)/.test  ## Run the exhaustive tests too, on every training environment there is
 	$(PY) tests/stacks/build.py
-	$(PY) -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 demo: $(VENV)/.test  ## Record two runs that part, compare them, and name the cause
 	$(PY) tests/stacks/build.py --require keras3
