@@ -1,8 +1,13 @@
 """Fixtures for every test: the training environments, one per file in `tests/stacks/`."""
 
 import pytest
+from hypothesis import settings
 from stacks import build
 from support.stacks import Stack, stack_or_skip
+
+# Frameworks train beside the tests: how long an example takes says nothing about the code.
+settings.register_profile("shared-machine", deadline=None)
+settings.load_profile("shared-machine")
 
 
 @pytest.fixture(scope="session")
