@@ -88,6 +88,10 @@ class Pair:
         reason: Why these two: ``"same name"``, or how another name was matched.
         confidence: How sure the pairing is, 0 to 1.
         note: What differs about the pair although its values may agree, or None.
+        layout: What brings B's values into A's layout: adapters as docs/mapping.md describes them.
+            Empty where both have one layout.
+        layout_a: What brings A's values into the layout compared, where A holds in one tensor what
+            B holds in several.
     """
 
     role: str
@@ -99,6 +103,8 @@ class Pair:
     reason: str = "same name"
     confidence: float = 1.0
     note: str | None = None
+    layout: tuple[Mapping[str, Any], ...] = ()
+    layout_a: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def key(self) -> tuple[str, str]:
@@ -118,6 +124,8 @@ class Unpaired:
         shape: Its shape, or None where it varies.
         reason: Why it has no partner.
         matters: Whether the runs can differ because of it.
+        nearest: The tensor of the other run, without a partner too, that comes nearest, or None.
+        nearest_shape: The shape of that one.
     """
 
     side: Side
@@ -127,6 +135,8 @@ class Unpaired:
     shape: tuple[int, ...] | None
     reason: str
     matters: bool
+    nearest: str | None = None
+    nearest_shape: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,12 +299,23 @@ class DriftRow:
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """How many steps each run has and which were compared."""
+    """How many steps each run has and which were compared.
+
+    Attributes:
+        a: Steps of A.
+        b: Steps of B.
+        compared: How many steps of A have a partner.
+        alignment: How steps were told: ``number``, ``iteration``, ``state`` or ``batches``.
+        offset: What to add to a step of A for its partner; None where that is no one number.
+        reason: Why these steps, in a sentence; None where those of one number belong together.
+    """
 
     a: int
     b: int
     compared: int
     alignment: str = "number"
+    offset: int | None = 0
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,36 @@ HYPERPARAMETERS: Mapping[str, str] = MappingProxyType(
 )
 """Other spellings of optimizer settings, each with the one used here."""
 
+WEIGHT_ROLES: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("kernel", "weight", "weights", "w", "W"), "kernel"),
+        **dict.fromkeys(("bias", "b", "offset"), "bias"),
+        **dict.fromkeys(("recurrent_kernel", "recurrent_weight", "u", "U"), "recurrent_kernel"),
+        **dict.fromkeys(("gamma", "scale"), "gamma"),
+        "beta": "beta",
+        **dict.fromkeys(("moving_mean", "running_mean"), "moving_mean"),
+        **dict.fromkeys(("moving_variance", "running_var", "moving_var"), "moving_variance"),
+        **dict.fromkeys(("embeddings", "embedding", "table"), "embeddings"),
+        "depthwise_kernel": "depthwise_kernel",
+        "pointwise_kernel": "pointwise_kernel",
+    }
+)
+"""What weights are called in one library or another -> what they are for."""
+
+METRICS: Mapping[str, str] = MappingProxyType(
+    {
+        "acc": "accuracy",
+        "mean_squared_error": "mse",
+        "mean_absolute_error": "mae",
+        "mean_absolute_percentage_error": "mape",
+        "mean_squared_logarithmic_error": "msle",
+        "categorical_accuracy": "accuracy",
+        "sparse_categorical_accuracy": "accuracy",
+        "binary_accuracy": "accuracy",
+    }
+)
+"""Other spellings of metrics, each with the one used here."""
+
 # What says nothing about the arithmetic of an optimizer step.
 _IDLE_OPTIMIZER_KEYS = frozenset({"name", "is_legacy_optimizer", "jit_compile", "class_name"})
 

@@ -24,6 +24,7 @@ _PIPE_CLOSED = 128 + 13
 VERBS = {
     "compare": "name the first tensor in which two runs part, and why",
     "info": "show what a trace holds",
+    "map": "write down which tensor of A is which of B",
     "tui": "look for yourself, step by step, in the terminal",
 }
 """Every verb with its one line of help; each is a module of this package."""

@@ -7,7 +7,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
-from tracediff.compare import compare, open_run
+from tracediff.compare import align_options, compare, open_run
 from tracediff.report.comparison import FORMATS, to_json, to_markdown, to_text
 from tracediff.report.terminal import Style, terminal_width
 from tracediff.trace import Run, open_trace
@@ -20,6 +20,8 @@ examples:
   tracediff compare a.zarr b.zarr                       the report
   tracediff compare a.zarr/run-0 a.zarr/run-1           two runs in one trace
   tracediff compare a.zarr b.zarr --format markdown     for a bug report
+  tracediff compare a.zarr b.zarr --map map.json        with tensors paired as the file says
+  tracediff compare a.zarr b.zarr --align steps=batches with the steps that took the same batch
   tracediff compare a.zarr b.zarr --format json | jq .first_divergence
 
 exit status: 0 the runs agree (identical, or within rounding), 1 they diverge, 2 trouble
@@ -41,6 +43,22 @@ def add_parser(subparsers: argparse._SubParsersAction[Parser]) -> None:
     parser.add_argument(
         "--format", choices=FORMATS, default="text", help="what to print (default: text)"
     )
+    add_alignment(parser)
+
+
+def add_alignment(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what belongs together."""
+    parser.add_argument(
+        "--map",
+        metavar="FILE",
+        help="pair layers and tensors as this file says; tracediff map writes one",
+    )
+    parser.add_argument(
+        "--align",
+        metavar="steps=HOW",
+        action="append",
+        help="tell steps by number, iteration, state or batches (default: auto)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -48,7 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
     run_a, run_b = _chosen(arguments.a), _chosen(arguments.b)
     progress = _Progress() if sys.stderr.isatty() else None
     try:
-        comparison = compare(run_a, run_b, progress=progress)
+        chosen = align_options(arguments.align, arguments.map)
+        comparison = compare(run_a, run_b, align=chosen, progress=progress)
     finally:
         if progress is not None:
             progress.clear()

@@ -11,7 +11,10 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, TypeAlias
 
-from tracediff.align import Pairing, pair_tensors
+from tracediff.align import Pairing, align_steps, aligned, pair_tensors
+from tracediff.compare._alignment import AlignOptions as AlignOptions
+from tracediff.compare._alignment import align_options as align_options
+from tracediff.compare._alignment import mapping_of as mapping_of
 from tracediff.compare._examination import Examination as Examination
 from tracediff.compare._follow import Progress as Progress
 from tracediff.compare._follow import Values, external_steps, follow
@@ -26,16 +29,23 @@ from tracediff.trace import Run, Trace, open_trace
 Source: TypeAlias = "str | os.PathLike[str] | Trace | Run"
 
 
-def compare(a: Source, b: Source, *, progress: Progress | None = None) -> Comparison:
+def compare(
+    a: Source,
+    b: Source,
+    *,
+    align: AlignOptions | None = None,
+    progress: Progress | None = None,
+) -> Comparison:
     """Compare two runs step by step.
 
-    Steps are aligned by number; of two runs of different length the common steps are compared.
-    Values are read only where digests differ, and a few at a time.
+    Of two runs of different length the common steps are compared. Values are read only where
+    digests differ, and a few at a time.
 
     Args:
         a: A run: its path (``a.zarr`` for the first run of a trace, ``a.zarr/run-1`` for another),
             an opened trace, or a run of one.
         b: The other run.
+        align: How to find what belongs together, where it is not to be found by itself.
         progress: Called with the number of tensors followed and their total, from any thread.
 
     Returns:
@@ -44,6 +54,7 @@ def compare(a: Source, b: Source, *, progress: Progress | None = None) -> Compar
     Raises:
         NothingComparable: The runs have no complete step, or no weight and no input, in common.
         DamagedTrace: Something that was recorded cannot be read.
+        UsageError: ``align`` asks for what the runs do not hold.
         TracediffError: A path holds no trace.
 
     Example:
@@ -51,29 +62,39 @@ def compare(a: Source, b: Source, *, progress: Progress | None = None) -> Compar
         >>> compare("a.zarr", "b.zarr").verdict  # doctest: +SKIP
         'diverged'
     """
-    return examine(a, b, progress=progress).comparison
+    return examine(a, b, align=align, progress=progress).comparison
 
 
-def examine(a: Source, b: Source, *, progress: Progress | None = None) -> Examination:
+def examine(
+    a: Source,
+    b: Source,
+    *,
+    align: AlignOptions | None = None,
+    progress: Progress | None = None,
+) -> Examination:
     """Compare two runs, and keep what the comparison rests on: every tensor at every step.
 
     Args:
         a: As for `compare`.
         b: The other run.
+        align: As for `compare`.
         progress: As for `compare`; what it raises ends the comparison.
 
     Raises:
         TracediffError: As for `compare`.
     """
-    run_a, run_b = open_run(a), open_run(b)
-    steps = min(run_a.steps, run_b.steps)
-    if not steps:
-        empty = run_a if not run_a.steps else run_b
+    source_a, source_b = open_run(a), open_run(b)
+    if not min(source_a.steps, source_b.steps):
+        empty = source_a if not source_a.steps else source_b
         raise NothingComparable(
             f"{empty.path} holds no complete step, so there is nothing to compare",
             hint="a step is complete when its update has been recorded; let it train longer",
         )
-    pairing = pair_tensors(run_a, run_b)
+    chosen = align or AlignOptions()
+    pairing = pair_tensors(source_a, source_b, chosen.overrides(source_a, source_b))
+    matched = align_steps(source_a, source_b, pairing, chosen.steps)
+    run_a, run_b = aligned(source_a, source_b, pairing, matched)
+    steps = len(matched.b)
     tracks = follow(run_a, run_b, pairing, steps=steps, progress=progress)
     if not any(map(_in_common, tracks.values())):
         raise NothingComparable(
@@ -92,10 +113,10 @@ def examine(a: Source, b: Source, *, progress: Progress | None = None) -> Examin
     )
     onset = find_onset(judged)
     verdict = _verdict(pairing, tracks, onset)
-    case = Case(run_a, run_b, pairing, onset, steps, verdict)
+    case = Case(run_a, run_b, pairing, onset, steps, verdict, matched.start)
     comparison = Comparison(
-        a=run_summary(run_a),
-        b=run_summary(run_b),
+        a=run_summary(source_a),
+        b=run_summary(source_b),
         verdict=verdict,
         first_bit_difference=describe(onset, onset.first_bit, case, agreed=False),
         first_divergence=describe(onset, onset.first, case, agreed=True),
@@ -103,8 +124,15 @@ def examine(a: Source, b: Source, *, progress: Progress | None = None) -> Examin
         drift=drift_rows(onset),
         pairs=pairing.pairs,
         unpaired=pairing.unpaired,
-        steps=Steps(run_a.steps, run_b.steps, steps),
-        notes=notes(run_a, run_b, pairing, tracks, steps),
+        steps=Steps(
+            source_a.steps,
+            source_b.steps,
+            matched.compared,
+            matched.by,
+            offset=matched.offset,
+            reason=matched.reason,
+        ),
+        notes=notes(source_a, source_b, pairing, tracks, matched),
     )
     return Examination(comparison, case)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tracediff.align import Pairing
+from tracediff.align import Pairing, StepMap
 from tracediff.diagnose import Case
 from tracediff.drift import Track, growth, measure, squeezed
 from tracediff.model import (
@@ -256,15 +256,23 @@ def run_summary(run: Run) -> RunSummary:
 
 
 def notes(
-    a: Run, b: Run, pairing: Pairing, tracks: Mapping[tuple[str, str], Track], steps: int
+    a: Run, b: Run, pairing: Pairing, tracks: Mapping[tuple[str, str], Track], steps: StepMap
 ) -> tuple[str, ...]:
     """Return what a reader of the report should know besides."""
     result: list[str] = []
     renamed: set[str | None] = set()
-    if a.steps != b.steps:
-        longer, more = ("A", a.steps - steps) if a.steps > b.steps else ("B", b.steps - steps)
+    if steps.reason is not None:
+        result.append(f"steps are told by {steps.by}: {steps.reason}")
+    if a.steps != b.steps and steps.plain:
+        common = len(steps.b)
+        longer, more = ("A", a.steps - common) if a.steps > b.steps else ("B", b.steps - common)
         count = "1 more step was" if more == 1 else f"{more} more steps were"
         result.append(f"{longer} is longer; its {count} not compared")
+    elif not steps.plain:
+        result.append(
+            f"{steps.compared} of A's {a.steps} and of B's {b.steps} steps have a partner; steps "
+            "are numbered as in A"
+        )
     for side, run in (("A", a), ("B", b)):
         if run.status != "complete":
             what = (

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tracediff.align import Pairing
+from tracediff.align import Pairing, recorded
 from tracediff.drift import Track
 from tracediff.model import Moment, Verdict
 from tracediff.names import optimizer_class, optimizer_settings
@@ -27,11 +27,12 @@ class Case:
 
     Attributes:
         a: The first run.
-        b: The second run.
+        b: The second run, as seen from A: its steps in A's numbers, its values in A's layouts.
         pairing: Which tensors belong together.
         onset: Where they part.
-        steps: How many steps were compared.
+        steps: How many steps of A there are to look at: up to the last with a partner.
         verdict: Whether they diverge at all.
+        start: The first step of A with a partner.
     """
 
     a: Run
@@ -40,6 +41,12 @@ class Case:
     onset: Onset
     steps: int
     verdict: Verdict
+    start: int = 0
+
+    @property
+    def recorded(self) -> tuple[Run, Run]:
+        """Both runs as they were recorded, each in its own numbers and layouts."""
+        return recorded(self.a), recorded(self.b)
 
     @property
     def first(self) -> Place | None:

@@ -75,15 +75,10 @@ def layer_settings(case: Case) -> Iterator[Setting]:
     A key that only one generation writes is passed over: what is absent is not known to differ.
     Initialisers are passed over too; initial weights are compared themselves.
     """
-    renamed = {
-        pair.layer: pair.b.split("/")[0]
-        for pair in case.pairing.pairs
-        if pair.role == "weight" and pair.layer and pair.a != pair.b and pair.b
-    }
     by_name = {str(layer.get("name")): layer for layer in model_layers(case.b.about)}
     for layer in model_layers(case.a.about):
         name = str(layer.get("name"))
-        other = by_name.get(renamed.get(name, name))
+        other = by_name.get(name)
         if other is None:
             continue
         kind, other_kind = class_name(layer.get("class")), class_name(other.get("class"))

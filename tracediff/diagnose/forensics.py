@@ -42,7 +42,7 @@ def forensics(case: Case) -> Iterable[Finding]:
     family = case.optimizer_classes()[0]
     if not family or family != case.optimizer_classes()[1]:
         return
-    a, b = (reproduce(run, steps=case.steps) for run in (case.a, case.b))
+    a, b = (reproduce(run, steps=min(run.steps, case.steps)) for run in case.recorded)
     yield from step_counter(case, a, b)
     if a is None or b is None:
         return

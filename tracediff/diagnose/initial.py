@@ -35,10 +35,10 @@ class _Verdict:
 
 def initial_weights(case: Case) -> Iterable[Finding]:
     """Tell apart weights drawn anew and weights drawn from something else."""
-    places = [place for place in case.firsts("weight") if _at_start(place)]
+    places = [place for place in case.firsts("weight") if _at_start(case, place)]
     verdicts = []
     for place in places:
-        pair = case.read(place.track.pair.key, 0, "before")
+        pair = case.read(place.track.pair.key, case.start, "before")
         if pair is not None:
             a, b = (one.astype(np.float64).reshape(-1) for one in pair)
             verdicts.append(_compare(place, a, b, tests=len(places)))
@@ -52,7 +52,7 @@ def initial_weights(case: Case) -> Iterable[Finding]:
             summary=f"{name} starts from another distribution: {one.text}.",
             confidence=0.95,
             stage="state",
-            step=0,
+            step=case.start,
             subject=name,
             a=one.a,
             b=one.b,
@@ -67,7 +67,7 @@ def initial_weights(case: Case) -> Iterable[Finding]:
             f"{listed(names)}.",
             confidence=0.95 if len(undecided) < len(draws) else 0.6,
             stage="state",
-            step=0,
+            step=case.start,
             subject=names[0] if len(names) == 1 else f"{len(names)} weights",
             evidence=(
                 *(f"{one.place.track.pair.name}: {one.text}" for one in draws[:6]),
@@ -80,13 +80,13 @@ def initial_weights(case: Case) -> Iterable[Finding]:
             summary=f"{unknown} initial weights differ, but their values were not kept.",
             confidence=0.5,
             stage="state",
-            step=0,
+            step=case.start,
             evidence=('record with level="full" to tell another draw from another initialiser',),
         )
 
 
-def _at_start(place: Place) -> bool:
-    return place.step == 0 and place.stage == "state"
+def _at_start(case: Case, place: Place) -> bool:
+    return place.step == case.start and place.stage == "state"
 
 
 def _compare(place: Place, a: Array, b: Array, *, tests: int) -> _Verdict:
@@ -151,13 +151,13 @@ def _initializers(case: Case, place: Place) -> list[str]:
 
 def initial_slots(case: Case) -> Iterable[Finding]:
     """Name slots of the optimizer that start from other values."""
-    places = [place for place in case.firsts("slot") if _at_start(place)]
+    places = [place for place in case.firsts("slot") if _at_start(case, place)]
     groups: dict[str, list[Place]] = {}
     for place in places:
         groups.setdefault(split_slot(place.track.pair.name)[1], []).append(place)
     for slot, found in groups.items():
         values: list[str | None] = [None, None]
-        pair = case.read(found[0].track.pair.key, 0, "before")
+        pair = case.read(found[0].track.pair.key, case.start, "before")
         if pair is not None:
             values = [_described(np.atleast_1d(one.astype(np.float64)).reshape(-1)) for one in pair]
         names = [place.track.pair.name for place in found]
@@ -167,12 +167,12 @@ def initial_slots(case: Case) -> Iterable[Finding]:
             summary=f"The optimizer's {slot} starts from other values{start}.",
             confidence=0.95,
             stage="state",
-            step=0,
+            step=case.start,
             subject=slot if len(names) > 1 else names[0],
             a=values[0],
             b=values[1],
             evidence=(
-                f"before step 0: {listed(names)}",
+                f"before step {case.start}: {listed(names)}",
                 *remedies.for_slot(case.optimizer_classes()[0], slot),
             ),
         )

@@ -13,7 +13,7 @@ def external(case: Case) -> Iterable[Finding]:
     """Find state that something changed between two steps."""
     groups: dict[int, list[str]] = {}
     for place in case.firsts("weight", "slot"):
-        if place.stage == "state" and place.step > 0 and case.is_origin(place):
+        if place.stage == "state" and place.step > case.start and case.is_origin(place):
             groups.setdefault(place.step, []).append(place.track.pair.name)
     for step, names in groups.items():
         who = []

@@ -29,16 +29,27 @@ def step_counter(case: Case, a: Reproduction | None, b: Reproduction | None) -> 
         b: What reproduces B.
     """
     if case.optimizer_classes() == ("adam", "adam"):
-        counted = [count_steps(run, case.steps) for run in (case.a, case.b)]
+        counted = [count_steps(case.a, case.steps), _in_a(case, count_steps(case.b, case.steps))]
         how = "recomputed in float64 from the run's own m, v, learning rate, betas and epsilon"
         shares = [_first_share(run) for run in (case.a, case.b)]
     elif a is not None and b is not None:
-        counted = [_counted(one) for one in (a, b)]
+        counted = [_counted(a), _in_a(case, _counted(b))]
         how = f"in A {a.sample.words}; in B {b.sample.words}"
         shares = [_first_share_of(one) for one in (a, b)]
     else:
         return
     yield from _finding(case, counted, how, shares)
+
+
+def _in_a(case: Case, counted: Counted | None) -> Counted | None:
+    """Return what was counted in B by the names that A has for its weights."""
+    if counted is None:
+        return None
+    names = {pair.b: pair.a for pair in case.pairing.pairs if pair.role == "weight"}
+    choices = {
+        (names.get(name) or name, step): choice for (name, step), choice in counted.choices.items()
+    }
+    return Counted(choices, counted.neither, counted.residual)
 
 
 def _finding(

@@ -29,14 +29,21 @@ def structure(case: Case) -> Iterable[Finding]:
             summary=summary,
             confidence=0.9,
             stage="state",
-            step=0,
+            step=case.start,
             subject=name,
             a=_shape(found, "a"),
             b=_shape(found, "b"),
-            evidence=tuple(
-                f"{one.tensor} {one.shape} in {one.side.upper()}: {one.reason}" for one in found[:8]
-            ),
+            evidence=tuple(map(_evidence, found[:8])),
         )
+
+
+def _evidence(one: Unpaired) -> str:
+    text = f"{one.tensor} {one.shape} in {one.side.upper()}: {one.reason}"
+    if one.nearest is None or one.reason.startswith("shape"):
+        return text
+    other = "B" if one.side == "a" else "A"
+    shape = "" if one.nearest_shape is None else f" {one.nearest_shape}"
+    return f"{text}; nearest there: {one.nearest}{shape} in {other}"
 
 
 def _shape(found: list[Unpaired], side: str) -> list[int] | None:
@@ -60,7 +67,7 @@ def unpaired_slots(case: Case) -> Iterable[Finding]:
                 summary=f"Only {side.upper()}'s optimizer keeps {listed(kinds)}, and uses it.",
                 confidence=0.8,
                 stage="update",
-                step=0,
+                step=case.start,
                 subject=", ".join(kinds),
                 evidence=(listed(names, limit=6), "their values change during the run"),
             )

@@ -19,6 +19,7 @@ from tracediff.onset.judge import Judged as Judged
 from tracediff.onset.judge import judge as judge
 from tracediff.onset.noise import Key
 from tracediff.onset.probes import Place as Place
+from tracediff.onset.probes import began as began
 from tracediff.onset.probes import first_true as first_true
 from tracediff.onset.probes import stage_of as stage_of
 
@@ -229,8 +230,12 @@ def _local(key: Key, one: Judged, moment: Moment) -> NDArray[np.bool_]:
     flags = np.zeros(count, bool)
     if moment == "before" and count:
         flags = one.external.copy()
-        flags[0] = True
+        flags[one.start] = True
     return flags
+
+
+def _start(judged: Mapping[Key, Judged]) -> int:
+    return began(one.track for one in judged.values())
 
 
 def _begins(judged: Mapping[Key, Judged], key: Key, place: Place) -> bool:
@@ -240,7 +245,7 @@ def _begins(judged: Mapping[Key, Judged], key: Key, place: Place) -> bool:
     if place.stage == "data" or role == "learning_rate":
         return True
     if place.stage == "state":
-        return step == 0 or bool(judged[key].external[step])
+        return step == _start(judged) or bool(judged[key].external[step])
     fed = ("gradient", name) in judged or ("applied_gradient", name) in judged
     if place.quantity == "update" and fed:
         # The probe itself allows for what went into the update.

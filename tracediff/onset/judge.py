@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tracediff.drift import Series, Track
 from tracediff.names import split_slot
 from tracediff.onset.noise import GradientNorms, Key, following, noise_driven, noisy_gradients
+from tracediff.onset.probes import began
 from tracediff.tolerance import (
     CONDITION,
     EPS32,
@@ -49,6 +50,7 @@ class Judged:
         noise: Where the difference is noise around zero.
         external: For state, where something other than the optimizer changed it, in either run.
         statistic: Whether it is state that moves without being trained.
+        start: The step with which the comparison begins.
     """
 
     track: Track
@@ -60,6 +62,7 @@ class Judged:
     noise: Flags
     external: Flags
     statistic: bool = False
+    start: int = 0
 
 
 def judge(
@@ -84,7 +87,8 @@ def judge(
         eps: Machine epsilon in which the runs compute, where that is coarser than what they store.
     """
     count = len(next(iter(tracks.values())).after) if tracks else 0
-    numbers = np.arange(count)
+    start = began(tracks.values())
+    numbers = np.maximum(0, np.arange(count) - start)
     norms = GradientNorms(tracks.values(), norm)
     wide = {
         key: _wide(track, numbers, eps)
@@ -103,7 +107,7 @@ def judge(
         allowed = tolerance(kind, numbers, eps=unit)
         quiet_steps = noise.get(key, np.zeros(count, bool))
         if track.before is not None:
-            one = _judge_state(track, allowed, quiet_steps, external.get(key), unit)
+            one = _judge_state(track, allowed, quiet_steps, external.get(key), unit, start)
             one = replace(one, statistic=kind == "moving statistic")
             judged[key] = one
             if kind == "weight":
@@ -179,7 +183,7 @@ def _significant(cells: Series, allowed: Numbers, per_element: float) -> Flags:
 
 
 def _judge_state(
-    track: Track, allowed: Numbers, quiet: Flags, external: Flags | None, eps: float
+    track: Track, allowed: Numbers, quiet: Flags, external: Flags | None, eps: float, start: int
 ) -> Judged:
     count = len(allowed)
     before, after, update = track.before, track.after, track.update
@@ -196,9 +200,10 @@ def _judge_state(
     changed = external if external is not None else np.zeros(count, bool)
     significant = _significant(before, earlier, np.inf)
     if count:
-        earlier[0] = tolerance("initial state", np.arange(1), eps=eps)[0]
+        earlier[start] = tolerance("initial state", np.arange(1), eps=eps)[0]
         element = elementwise("initial state", eps=eps)
-        significant[0] = _significant(before[:1], earlier[:1], element)[0]
+        first = slice(start, start + 1)
+        significant[first] = _significant(before[first], earlier[first], element)
         significant[1:] &= ~quiet[:-1]
     return Judged(
         track=track,
@@ -209,6 +214,7 @@ def _judge_state(
         tolerance_after=allowed,
         noise=quiet,
         external=changed,
+        start=start,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,12 @@ def _position(track: Track, stage: Stage) -> tuple[float, ...]:
         # An optimizer works out a weight's slots, then the weight.
         return (float(role != "learning_rate"), order, float(role == "weight"))
     return (order, float(role == "slot"))
+
+
+def began(tracks: Iterable[Track]) -> int:
+    """Return the first step at which both runs have something: where their comparison begins."""
+    firsts = (first_true(track.after["present"]) for track in tracks)
+    return min((first for first in firsts if first is not None), default=0)
 
 
 def first_true(flags: NDArray[np.bool_]) -> int | None:
