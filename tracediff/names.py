@@ -165,6 +165,31 @@ def optimizer_settings(config: Mapping[str, Any] | None) -> dict[str, Any]:
     return settings
 
 
+_NOT_COUNTING = frozenset({"sgd", "rmsprop", "adagrad", "adadelta", "lion"})
+
+
+def counts_steps(optimizer: Mapping[str, Any] | None) -> bool:
+    """Say whether the step counter enters the updates of an optimizer; if in doubt, yes.
+
+    Args:
+        optimizer: What a trace says about it: class and config.
+
+    Example:
+        >>> counts_steps({"class": "SGD", "config": {"learning_rate": 0.1, "momentum": 0.9}})
+        False
+        >>> counts_steps({"class": "SGD", "config": {"learning_rate": 0.1, "decay": 0.01}})
+        True
+    """
+    known = optimizer or {}
+    config = known.get("config")
+    if optimizer_class(known.get("class")) not in _NOT_COUNTING or not isinstance(config, Mapping):
+        return True
+    settings = optimizer_settings(config)
+    counted = ("decay", "use_ema", "gradient_accumulation_steps")
+    scheduled = not isinstance(settings.get("learning_rate"), int | float)
+    return scheduled or any(key in settings for key in counted)
+
+
 def same_setting(a: Any, b: Any) -> bool:
     """Say whether two values of a setting mean the same.
 

@@ -82,6 +82,7 @@ def test_automatic_names_that_count_otherwise_do_not_cross(tmp_path):
 
 
 def test_another_shape_is_unpaired_with_the_reason(tmp_path):
+    # GIVEN nothing that says these are layers with gates
     a = recorded(tmp_path, "a.zarr", {"gru/kernel": (3, 9), "gru/bias": (9,)})
     b = recorded(tmp_path, "b.zarr", {"gru/kernel": (3, 9), "gru/bias": (2, 9)})
     pairing = pair_tensors(a, b)

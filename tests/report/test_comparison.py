@@ -107,7 +107,8 @@ def test_json_has_the_promised_fields(diverged):
     for row in found["drift"]:
         assert row.keys() >= {"tensor", "layer", "role", "first_step", "growth"}
         assert row["relative_l2"].keys() == {"first", "median", "last", "max"}
-    assert found["steps"] == {"a": 8, "b": 8, "compared": 8, "alignment": "number"}
+    steps = {"a": 8, "b": 8, "compared": 8, "alignment": "number", "offset": 0, "reason": None}
+    assert found["steps"] == steps
     assert found["unpaired"] == []
     assert found["first_divergence"]["stage"] in STAGES
 

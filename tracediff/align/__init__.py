@@ -16,6 +16,7 @@ from tracediff.align.steps import By as By
 from tracediff.align.steps import StepMap as StepMap
 from tracediff.align.steps import align_steps as align_steps
 from tracediff.align.steps import batch_course as batch_course
+from tracediff.align.steps import with_counter as with_counter
 from tracediff.align.tensors import Pairing as Pairing
 from tracediff.align.tensors import is_used as is_used
 from tracediff.align.tensors import pair_tensors as pair_tensors

@@ -11,6 +11,7 @@ mapping file as a small JSON object. Nothing here decides which tensor needs whi
 | ``take`` | ``axis``, ``start``, ``stop`` | a part of a fused tensor |
 | ``sum`` | ``axis`` | adds up along an axis |
 | ``insert`` | ``axis``, ``count``, ``at`` | makes an axis: values at one place, else zeros |
+| ``add`` | ``value`` | adds a number: a counter that began elsewhere |
 | ``each`` | ``axis``, ``count``, ``do`` | cuts an axis into equal blocks and adapts each |
 """
 
@@ -237,6 +238,29 @@ class Insert:
 
 
 @dataclass(frozen=True, slots=True)
+class Add:
+    """Adds a whole number to every element: to a counter that began elsewhere."""
+
+    value: int
+
+    def __call__(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return the values, so much larger, in their own dtype."""
+        return np.asarray(values + np.asarray(self.value, values.dtype))
+
+    def shape(self, shape: Shape) -> Shape:
+        """Return the same shape."""
+        return shape
+
+    def inverse(self, shape: Shape) -> Adapter:  # noqa: ARG002 - the same for every shape
+        """Return the subtraction."""
+        return Add(-self.value)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the adapter as JSON holds it."""
+        return {"op": "add", "value": self.value}
+
+
+@dataclass(frozen=True, slots=True)
 class Each:
     """Cuts ``axis`` into ``count`` equal blocks and adapts each: kernels of cuDNN, gate by gate."""
 
@@ -404,6 +428,7 @@ _READERS: Mapping[str, Any] = {
     "take": lambda d: Take(int(d["axis"]), int(d["start"]), int(d["stop"])),
     "sum": lambda d: Sum(int(d["axis"])),
     "insert": lambda d: Insert(int(d["axis"]), int(d["count"]), int(d["at"])),
+    "add": lambda d: Add(int(d["value"])),
     "each": lambda d: Each(int(d["axis"]), int(d["count"]), parse(d["do"])),
 }
 
@@ -436,6 +461,8 @@ def _word(adapter: Adapter) -> str:
         return f"from {adapter.start} to {adapter.stop} of axis {adapter.axis}"
     if isinstance(adapter, Sum):
         return f"summed over axis {adapter.axis}"
+    if isinstance(adapter, Add):
+        return f"plus {adapter.value}"
     if isinstance(adapter, Each):
         inner = " and ".join(_word(one) for one in adapter.do)
         return f"with each of {adapter.count} gates {inner}"

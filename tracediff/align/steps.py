@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
+from tracediff.align.layouts import Add, describe
 from tracediff.align.tensors import Pairing
 from tracediff.align.values import NEAR
 from tracediff.errors import UsageError
+from tracediff.names import counts_steps
 from tracediff.trace import Run, Tensor
 
 if TYPE_CHECKING:
@@ -61,11 +63,38 @@ class StepMap:
         return int(found[0]) if len(found) else 0
 
     @property
+    def age(self) -> int:
+        """How many steps either run has behind it where the comparison begins."""
+        return max(self.start, int(self.b[self.start])) if len(self.b) else 0
+
+    @property
     def offset(self) -> int | None:
         """What to add to a step of A for its partner, where that is one number for all."""
         found = np.flatnonzero(self.b >= 0)
         shifts = self.b[found] - found
         return int(shifts[0]) if len(found) and (shifts == shifts[0]).all() else None
+
+
+def with_counter(a: Run, b: Run, pairing: Pairing, steps: StepMap) -> Pairing:
+    """Return the pairing with B's step counter brought to A's, where no update depends on it.
+
+    A model that is compiled anew counts from 0 again; plain SGD never asks.
+    """
+    pair = pairing.find(*_COUNTER)
+    counts = _count(a, steps.start), _count(b, int(steps.b[steps.start]))
+    counting = any(counts_steps(run.about.get("optimizer")) for run in (a, b))
+    if pair is None or counts[0] is None or counts[1] is None or counting or pair.layout:
+        return pairing
+    ahead = counts[0] - counts[1]
+    if not ahead:
+        return pairing
+    shifted = replace(
+        pair,
+        layout=describe((Add(ahead),)),
+        note=f"the counters begin {abs(ahead)} apart, which enters no update",
+    )
+    pairs = tuple(shifted if one is pair else one for one in pairing.pairs)
+    return replace(pairing, pairs=pairs)
 
 
 def align_steps(a: Run, b: Run, pairing: Pairing, by: By = "auto") -> StepMap:
@@ -155,13 +184,16 @@ def _by_iteration(a: Run, b: Run) -> StepMap:
 
 def _counted(a: Run, b: Run) -> int | None:
     """Return by how much more A's optimizer has counted before its first step than B's."""
-    first = []
-    for run in (a, b):
-        tensor = run.find(*_COUNTER)
-        if tensor is None or not run.steps or not run.kept(tensor)[0]:
-            return None
-        first.append(int(run.read(tensor, 0).reshape(-1)[0]))
-    return first[0] - first[1]
+    one, other = _count(a, 0), _count(b, 0)
+    return None if one is None or other is None else one - other
+
+
+def _count(run: Run, step: int) -> int | None:
+    """Return what the optimizer of a run had counted before a step."""
+    tensor = run.find(*_COUNTER)
+    if tensor is None or not 0 <= step < run.steps or not run.kept(tensor)[step]:
+        return None
+    return int(run.read(tensor, step).reshape(-1)[0])
 
 
 def _by_state(a: Run, b: Run, pairing: Pairing) -> StepMap:

@@ -243,6 +243,11 @@ class _Pairer:
         if tensor.role not in _DATA_ROLES and not adapted and not fits(tensor.shape, other.shape):
             self.unpaired.extend(_misfits(tensor, other, self.a, self.b))
             return
+        if tensor.role == "slot" and is_idle(self.a, tensor) and is_idle(self.b, other):
+            reason = "read with a momentum of 0 in both"
+            self.unpaired.append(_unpaired("a", tensor, reason, matters=False))
+            self.unpaired.append(_unpaired("b", other, reason, matters=False))
+            return
         self.pairs.append(
             Pair(
                 role=tensor.role,
@@ -485,21 +490,24 @@ def _share(a: tuple[int, ...] | None, b: tuple[int, ...] | None) -> float:
     return sum(map(lambda x, y: x == y, a, b)) / len(a)
 
 
+def is_idle(run: Run, slot: Tensor) -> bool:
+    """Say whether a slot is a momentum that is written at every step, and read with factor 0."""
+    if split_slot(slot.name)[1] != "momentum":
+        return False
+    optimizer = run.about.get("optimizer")
+    config: Any = optimizer.get("config") if isinstance(optimizer, Mapping) else None
+    return isinstance(config, Mapping) and "momentum" in config.keys() - optimizer_settings(config)
+
+
 def is_used(run: Run, slot: Tensor) -> bool:
     """Say whether a slot takes part in updates: whether its value ever changes.
 
     Keras 2.3 keeps momentum slots at momentum 0, and a ``vhat`` of shape (1,) without AMSGrad.
     """
-    weight, name = split_slot(slot.name)
-    partner = run.find("weight", weight)
+    partner = run.find("weight", split_slot(slot.name)[0])
     if partner is not None and slot.shape == (1,) and partner.shape not in ((1,), ()):
         return False
-    optimizer = run.about.get("optimizer")
-    config: Any = optimizer.get("config") if isinstance(optimizer, Mapping) else None
-    off = isinstance(config, Mapping) and "momentum" in config.keys() - optimizer_settings(config)
-    if name == "momentum" and off:
-        return False  # Written at every step, and read with the factor 0.
-    if run.steps == 0:
+    if run.steps == 0 or is_idle(run, slot):
         return False
     digests = np.concatenate([run.digests(slot, "before")[:1], run.digests(slot, "after")])
     return bool((digests != digests[0]).any())

@@ -1,4 +1,4 @@
-"""``tracediff map``: write down which tensor of one run is which of another, and in which layout."""
+"""``tracediff map``: write down which tensor of one run is which of another, in which layout."""
 
 from __future__ import annotations
 

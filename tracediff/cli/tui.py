@@ -8,7 +8,8 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from tracediff.compare import open_run
+from tracediff.cli.compare import add_alignment
+from tracediff.compare import align_options, open_run
 from tracediff.errors import NothingComparable, UsageError
 from tracediff.trace import Run, open_trace
 
@@ -44,6 +45,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Parser]) -> None:
     parser.add_argument(
         "--at", metavar="STEP:TENSOR", help="where to begin; default: where the runs first part"
     )
+    add_alignment(parser)
     parser.add_argument(
         "--plain", action="store_true", help="ASCII only, and leave the mouse to the terminal"
     )
@@ -70,7 +72,9 @@ def run(arguments: argparse.Namespace) -> int:
     config = read_config()
     plain = arguments.plain or not _speaks_unicode()
     theme = _theme(arguments.theme or config.theme)
-    start(run_a, run_b, Options(at=arguments.at, plain=plain, theme=theme, config=config))
+    align = align_options(arguments.align, arguments.map)
+    options = Options(at=arguments.at, plain=plain, theme=theme, config=config, align=align)
+    start(run_a, run_b, options)
     return 0
 
 
@@ -107,7 +111,9 @@ def _print(arguments: argparse.Namespace) -> int:
     if arguments.b is None:
         values = {"trace": arguments.a, "format": "text", "tensors": False}
         return info.run(argparse.Namespace(**values))
-    return compare.run(argparse.Namespace(a=arguments.a, b=arguments.b, format="text"))
+    values = {"a": arguments.a, "b": arguments.b, "format": "text"}
+    aligned = {"map": arguments.map, "align": arguments.align}
+    return compare.run(argparse.Namespace(**values, **aligned))
 
 
 def _serve(arguments: argparse.Namespace) -> int:
@@ -122,8 +128,10 @@ def _serve(arguments: argparse.Namespace) -> int:
         ) from None
     words = [sys.executable, "-m", "tracediff", "tui", arguments.a]
     words += [arguments.b] if arguments.b is not None else []
-    if arguments.at:
-        words += ["--at", arguments.at]
+    for option, value in (("--at", arguments.at), ("--map", arguments.map)):
+        words += [option, value] if value else []
+    for value in arguments.align or []:
+        words += ["--align", value]
     print(f"http://{arguments.host}:{arguments.port}", file=sys.stderr)
     server = Server(shlex.join(words), host=arguments.host, port=arguments.port, title="tracediff")
     server.serve()

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, TypeAlias
 
-from tracediff.align import Pairing, align_steps, aligned, pair_tensors
+from tracediff.align import Pairing, align_steps, aligned, pair_tensors, with_counter
 from tracediff.compare._alignment import AlignOptions as AlignOptions
 from tracediff.compare._alignment import align_options as align_options
 from tracediff.compare._alignment import mapping_of as mapping_of
@@ -93,6 +93,7 @@ def examine(
     chosen = align or AlignOptions()
     pairing = pair_tensors(source_a, source_b, chosen.overrides(source_a, source_b))
     matched = align_steps(source_a, source_b, pairing, chosen.steps)
+    pairing = with_counter(source_a, source_b, pairing, matched)
     run_a, run_b = aligned(source_a, source_b, pairing, matched)
     steps = len(matched.b)
     tracks = follow(run_a, run_b, pairing, steps=steps, progress=progress)
@@ -110,6 +111,7 @@ def examine(
         norm=values.norm,
         rows=values.rows,
         eps=max(values.eps(run_a), values.eps(run_b)),
+        age=matched.age,
     )
     onset = find_onset(judged)
     verdict = _verdict(pairing, tracks, onset)

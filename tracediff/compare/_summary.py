@@ -21,7 +21,7 @@ from tracediff.model import (
     WorstElement,
 )
 from tracediff.names import optimizer_class
-from tracediff.onset import Judged, Onset, Place, first_true, stage_of
+from tracediff.onset import Judged, Onset, Place, began, first_true, stage_of
 from tracediff.trace import Run
 
 _GRADIENTS = ("gradient", "applied_gradient")
@@ -100,9 +100,11 @@ def _ratio(above: float, below: float) -> float:
 def _agreed(onset: Onset, place: Place) -> tuple[str, ...]:
     """Say, stage by stage, how closely what came before agrees."""
     phrases = []
-    if place.step:
+    start = began(one.track for one in onset.judged.values())
+    if place.step > start:
         worst, name = _largest(onset, step=None, until=place)
-        span = "step 0" if place.step == 1 else f"steps 0 to {place.step - 1}"
+        last = place.step - 1
+        span = f"step {start}" if last == start else f"steps {start} to {last}"
         phrases.append(f"{span}: {_closeness(worst, name)}")
     for stage in STAGES:
         count, worst, name = 0, 0.0, ""
@@ -260,7 +262,6 @@ def notes(
 ) -> tuple[str, ...]:
     """Return what a reader of the report should know besides."""
     result: list[str] = []
-    renamed: set[str | None] = set()
     if steps.reason is not None:
         result.append(f"steps are told by {steps.by}: {steps.reason}")
     if a.steps != b.steps and steps.plain:
@@ -288,9 +289,6 @@ def notes(
         if pair.note and track is not None:
             same = not track.after["differs"].any()
             result.append(f"{pair.role} {pair.name}: {pair.note}{'; equal values' if same else ''}")
-        if pair.a != pair.b and pair.role == "weight" and pair.layer not in renamed:
-            renamed.add(pair.layer)
-            result.append(f"layer of {pair.a} in A is that of {pair.b} in B ({pair.reason})")
     class_a, class_b = (
         optimizer_class((r.about.get("optimizer") or {}).get("class")) for r in (a, b)
     )

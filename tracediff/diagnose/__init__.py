@@ -84,6 +84,9 @@ def _explains(case: Case, finding: Finding) -> bool:
     first = case.first
     if first is None:
         return True
+    if finding.code == "model.structure":
+        # Another model computes another loss from the first step on.
+        return first.step == case.start and first.stage not in ("data", "metric")
     if (finding.code == "layer.state") is not is_statistic(case, first):
         # Statistics move in the update stage, but the optimizer has no hand in them.
         return finding.stage != "update" and (finding.step, finding.stage) == (

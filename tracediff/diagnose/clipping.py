@@ -17,7 +17,7 @@ _BOUNDS = ("clipnorm", "global_clipnorm", "clipvalue")
 
 def clipped(case: Case) -> Iterable[Finding]:
     """Name clipping of another kind, or to another bound."""
-    a, b = (clipping(run, steps=case.steps) for run in case.recorded)
+    a, b = (clipping(run, steps=min(run.steps, case.steps)) for run in case.recorded)
     if a is None or b is None or not a.kinds or not b.kinds or _alike(a, b):
         return
     (kind_a, bound_a), (kind_b, bound_b) = (next(iter(one.kinds.items())) for one in (a, b))

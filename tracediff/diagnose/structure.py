@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from tracediff.diagnose.case import Case
 from tracediff.diagnose.numbers import listed
 from tracediff.model import Finding, Unpaired
+from tracediff.names import split_slot
 
 
 def structure(case: Case) -> Iterable[Finding]:
@@ -27,7 +28,7 @@ def structure(case: Case) -> Iterable[Finding]:
         yield Finding(
             code="model.structure",
             summary=summary,
-            confidence=0.9,
+            confidence=0.97,
             stage="state",
             step=case.start,
             subject=name,
@@ -57,7 +58,13 @@ def unpaired_slots(case: Case) -> Iterable[Finding]:
     bringing = ("momentum", "amsgrad", "centered", "nesterov")
     if class_a != class_b or any(settings_a.get(k) != settings_b.get(k) for k in bringing):
         return
-    found = [one for one in case.pairing.unpaired if one.matters and one.role == "slot"]
+    lost = {(one.side, one.tensor) for one in case.pairing.unpaired if one.role == "weight"}
+    found = [
+        one
+        for one in case.pairing.unpaired
+        # The slots of a weight without a partner have none for that reason.
+        if one.matters and one.role == "slot" and (one.side, split_slot(one.tensor)[0]) not in lost
+    ]
     for side in ("a", "b"):
         names = [one.tensor for one in found if one.side == side]
         if names:

@@ -74,6 +74,7 @@ def judge(
     norm: Callable[[Track, int], float],
     rows: Callable[[int], int],
     eps: float = EPS32,
+    age: int = 0,
 ) -> dict[Key, Judged]:
     """Judge all tracks.
 
@@ -85,10 +86,11 @@ def judge(
         norm: The norm of a gradient where both runs agree in it.
         rows: The number of samples in the batch of a step.
         eps: Machine epsilon in which the runs compute, where that is coarser than what they store.
+        age: How many steps the runs have behind them where the comparison begins.
     """
     count = len(next(iter(tracks.values())).after) if tracks else 0
     start = began(tracks.values())
-    numbers = np.maximum(0, np.arange(count) - start)
+    numbers = np.maximum(0, np.arange(count) - start) + age
     norms = GradientNorms(tracks.values(), norm)
     wide = {
         key: _wide(track, numbers, eps)
@@ -107,7 +109,8 @@ def judge(
         allowed = tolerance(kind, numbers, eps=unit)
         quiet_steps = noise.get(key, np.zeros(count, bool))
         if track.before is not None:
-            one = _judge_state(track, allowed, quiet_steps, external.get(key), unit, start)
+            begin = start, age
+            one = _judge_state(track, allowed, quiet_steps, external.get(key), unit, begin)
             one = replace(one, statistic=kind == "moving statistic")
             judged[key] = one
             if kind == "weight":
@@ -183,7 +186,12 @@ def _significant(cells: Series, allowed: Numbers, per_element: float) -> Flags:
 
 
 def _judge_state(
-    track: Track, allowed: Numbers, quiet: Flags, external: Flags | None, eps: float, start: int
+    track: Track,
+    allowed: Numbers,
+    quiet: Flags,
+    external: Flags | None,
+    eps: float,
+    begin: tuple[int, int],
 ) -> Judged:
     count = len(allowed)
     before, after, update = track.before, track.after, track.update
@@ -199,11 +207,17 @@ def _judge_state(
     element = np.inf
     changed = external if external is not None else np.zeros(count, bool)
     significant = _significant(before, earlier, np.inf)
-    if count:
+    start, age = begin
+    if count and age:
+        # What both have been through before has left its rounding.
+        earlier[start] = allowed[start]
+        significant[start] = _significant(before, earlier, np.inf)[start]
+    elif count:
         earlier[start] = tolerance("initial state", np.arange(1), eps=eps)[0]
         element = elementwise("initial state", eps=eps)
         first = slice(start, start + 1)
         significant[first] = _significant(before[first], earlier[first], element)
+    if count:
         significant[1:] &= ~quiet[:-1]
     return Judged(
         track=track,

@@ -138,7 +138,7 @@ class TracediffApp(App[None]):
                 self.post_message(self.Progress(done, total))
 
         try:
-            found = examine(self.a, self.b, progress=progress)
+            found = examine(self.a, self.b, align=self.options.align, progress=progress)
             overview = Overview(found)
         except Cancelled:
             return

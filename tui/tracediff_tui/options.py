@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tracediff.compare import AlignOptions
 from tracediff_tui.config import Config
 
 
@@ -16,9 +17,11 @@ class Options:
         plain: ASCII only, and no mouse.
         theme: A theme of Textual's, or None for its default.
         config: The user's own settings, of which the keys count.
+        align: How to find what belongs together, where it is not to be found by itself.
     """
 
     at: str | None = None
     plain: bool = False
     theme: str | None = None
     config: Config = field(default_factory=Config)
+    align: AlignOptions | None = None

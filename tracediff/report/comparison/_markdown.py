@@ -42,10 +42,11 @@ def _lines(comparison: Comparison) -> Iterator[str]:
     yield from _drift(comparison)
     if comparison.unpaired:
         yield from ("", "### Without a partner", "")
-        yield from (
-            f"- {one.role} `{printable(one.tensor)}` in {one.side.upper()}: {_escaped(one.reason)}"
-            for one in comparison.unpaired[:_ROWS]
-        )
+        yield from (f"- {_escaped(phrases.unpaired(one))}" for one in comparison.unpaired[:_ROWS])
+    paired = phrases.pairs(comparison)
+    if paired:
+        yield from ("", "### Paired by other than their names", "")
+        yield from (f"- {_escaped(line)}" for line in paired[:_ROWS])
     notes = [*comparison.notes, *phrases.events(comparison)]
     if notes:
         yield from ("", "### Notes", "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tracediff.model import Comparison, Difference, DriftRow
+from tracediff.model import Comparison, Difference, DriftRow, Pair, Unpaired
 from tracediff.report.terminal import printable
 
 _VERDICTS = {
@@ -182,6 +182,38 @@ def stacks(comparison: Comparison) -> list[str]:
             f"{run.steps} step{'' if run.steps == 1 else 's'}{state}"
         )
     return lines
+
+
+def pairs(comparison: Comparison) -> list[str]:
+    """Return a line for what was paired by other than its name, weights of one layer together.
+
+    The least sure come first.
+    """
+    groups: dict[tuple[str | None, str, float], list[Pair]] = {}
+    for pair in comparison.pairs:
+        if pair.role in _PAIRED_ALONE and (pair.reason != "same name" or pair.layout):
+            groups.setdefault((pair.layer, pair.reason, pair.confidence), []).append(pair)
+    lines = []
+    for (_, reason, confidence), found in sorted(groups.items(), key=lambda item: item[0][2]):
+        names = ", ".join(
+            one.name if one.a == one.b else f"{one.a} is {one.b} in B" for one in found[:2]
+        )
+        more = f" and {len(found) - 2} more" if len(found) > 2 else ""
+        lines.append(f"{names}{more} ({confidence:.0%}): {reason}")
+    return lines
+
+
+_PAIRED_ALONE = ("weight", "input", "label", "metric")
+"""Roles whose pairs are shown; gradients and slots go with their weights."""
+
+
+def unpaired(one: Unpaired) -> str:
+    """Return a tensor without a partner, why, and what comes nearest to one."""
+    text = f"{one.role} {printable(one.tensor)} in {one.side.upper()}: {one.reason}"
+    if one.nearest is not None and not one.reason.startswith("shape"):
+        shape = "" if one.nearest_shape is None else f" {one.nearest_shape}"
+        text += f"; nearest there: {printable(one.nearest)}{shape}"
+    return text
 
 
 def events(comparison: Comparison) -> list[str]:

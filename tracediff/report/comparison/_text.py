@@ -45,6 +45,7 @@ class _Report:
         yield from self._causes()
         yield from self._drift()
         yield from self._unpaired()
+        yield from self._pairs()
         yield from self._notes()
 
     def _section(self, title: str) -> Iterator[str]:
@@ -140,6 +141,16 @@ class _Report:
         if len(found) > _LINES:
             yield f"  ... {len(found) - _LINES} more, --format json has all"
 
+    def _pairs(self) -> Iterator[str]:
+        found = phrases.pairs(self.comparison)
+        if not found:
+            return
+        yield from self._section("Paired by other than their names")
+        for line in found[:_LINES]:
+            yield from self._wrapped(printable(line), rest="    ")
+        if len(found) > _LINES:
+            yield f"  ... {len(found) - _LINES} more, --format json has all"
+
     def _notes(self) -> Iterator[str]:
         notes = [*self.comparison.notes, *phrases.events(self.comparison)]
         if notes:
@@ -165,4 +176,4 @@ def _elsewhere(bits: object, first: object) -> bool:
 
 def _without(one: Unpaired) -> str:
     importance = "" if one.matters else " (no matter)"
-    return f"{one.role} {printable(one.tensor)} in {one.side.upper()}: {one.reason}{importance}"
+    return f"{phrases.unpaired(one)}{importance}"
