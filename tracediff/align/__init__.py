@@ -11,6 +11,10 @@ from tracediff.align.mapping import Overrides as Overrides
 from tracediff.align.mapping import as_mapping as as_mapping
 from tracediff.align.mapping import parse_mapping as parse_mapping
 from tracediff.align.mapping import read_mapping as read_mapping
+from tracediff.align.rows import Located as Located
+from tracediff.align.rows import RowIndex as RowIndex
+from tracediff.align.rows import Segment as Segment
+from tracediff.align.rows import hash_rows as hash_rows
 from tracediff.align.steps import STEP_CHOICES as STEP_CHOICES
 from tracediff.align.steps import By as By
 from tracediff.align.steps import StepMap as StepMap

@@ -40,11 +40,14 @@ class StepMap:
         b: For each step of A, from 0 to the last that has a partner, its step in B; -1 for none.
         by: How they were told: ``number``, ``iteration``, ``state`` or ``batches``.
         reason: Why, in a sentence; None where steps of one number belong together.
+        departs: Of steps told by their batches, the first step of A whose batch B takes at another
+            place in the order, or not at all; else None.
     """
 
     b: NDArray[np.int64]
     by: str
     reason: str | None = None
+    departs: int | None = None
 
     @property
     def plain(self) -> bool:
@@ -317,10 +320,22 @@ def _by_batches(a: Run, b: Run, pairing: Pairing) -> StepMap:
             f"no batch of {a.path} is one of {b.path}",
             hint="--align steps=number; tracediff compare says how the batches differ",
         )
+    departs = _departs(found, b.steps)
     found = found[: paired[-1] + 1]
     moved = int(np.count_nonzero(found[paired] != paired))
     reason = f"{len(paired)} of A's {a.steps} batches are in B, {moved} of them at another step"
-    return StepMap(found, "batches", reason)
+    return StepMap(found, "batches", reason, departs)
+
+
+def _departs(found: NDArray[np.int64], steps: int) -> int | None:
+    """Return the first step of A after which B does not take the next batch that A takes."""
+    first = int(np.argmax(found >= 0))
+    # Where B begins later in A's order, or A in B's, the order is the same.
+    shift = int(found[first]) - first if first == 0 or found[first] == 0 else 0
+    expected = np.arange(len(found)) + shift
+    common = (expected >= 0) & (expected < steps)
+    wrong = np.flatnonzero(common & (found != expected))
+    return int(wrong[0]) if len(wrong) else None
 
 
 def _data_names(a: Run, b: Run, pairing: Pairing) -> Iterable[tuple[Run, list[tuple[str, str]]]]:

@@ -114,8 +114,10 @@ def examine(
         age=matched.age,
     )
     onset = find_onset(judged)
-    verdict = _verdict(pairing, tracks, onset)
-    case = Case(run_a, run_b, pairing, onset, steps, verdict, matched.start)
+    verdict: Verdict = (
+        "diverged" if matched.departs is not None else _verdict(pairing, tracks, onset)
+    )
+    case = Case(run_a, run_b, pairing, onset, steps, verdict, matched.start, matched.departs)
     comparison = Comparison(
         a=run_summary(source_a),
         b=run_summary(source_b),

@@ -87,6 +87,9 @@ def _explains(case: Case, finding: Finding) -> bool:
     if finding.code == "model.structure":
         # Another model computes another loss from the first step on.
         return first.step == case.start and first.stage not in ("data", "metric")
+    if case.departs is not None and finding.subject == "batches":
+        # Where steps are paired by their batches, the order can only show in what comes after.
+        return finding.step is not None and finding.step <= first.step
     if (finding.code == "layer.state") is not is_statistic(case, first):
         # Statistics move in the update stage, but the optimizer has no hand in them.
         return finding.stage != "update" and (finding.step, finding.stage) == (

@@ -33,6 +33,7 @@ class Case:
         steps: How many steps of A there are to look at: up to the last with a partner.
         verdict: Whether they diverge at all.
         start: The first step of A with a partner.
+        departs: Of steps told by their batches, the first whose batch B takes elsewhere.
     """
 
     a: Run
@@ -42,6 +43,7 @@ class Case:
     steps: int
     verdict: Verdict
     start: int = 0
+    departs: int | None = None
 
     @property
     def recorded(self) -> tuple[Run, Run]:

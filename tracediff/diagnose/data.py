@@ -8,15 +8,20 @@ from tracediff.diagnose.case import Case
 from tracediff.diagnose.data_order import data_order
 from tracediff.diagnose.data_values import data_values
 from tracediff.diagnose.labels import labels, sample_weights
+from tracediff.diagnose.moved import moved_and_transformed, other_batches
 from tracediff.model import Finding
 
 
 def data(case: Case) -> Iterable[Finding]:
     """Explain inputs, labels and sample weights that differ."""
+    yield from other_batches(case)
     reordered = list(data_order(case))
     yield from reordered
     if not reordered:
-        yield from data_values(case)
+        found = list(data_values(case))
+        if any(one.code == "data.content" for one in found):
+            found = list(moved_and_transformed(case)) or found
+        yield from found
     if any(finding.code == "data.batching" for finding in reordered):
         return
     yield from labels(case, reordered=bool(reordered))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 
 from tracediff.diagnose.case import Case, Key
+from tracediff.diagnose.moved import which_rows
 from tracediff.diagnose.rows import Batch, batches, permutation
 from tracediff.model import Finding
 
@@ -27,7 +29,9 @@ def data_order(case: Case) -> Iterable[Finding]:
     if here is None:
         return
     if len(here.a) != len(here.b):
-        yield _batching(case, found, here)
+        batching = _batching(case, found, here)
+        lines = (*batching.evidence, *which_rows(case, key, here.step))
+        yield replace(batching, evidence=lines)
         return
     order = permutation(here.a, here.b)
     if order is not None and order != sorted(order):
@@ -46,6 +50,7 @@ def data_order(case: Case) -> Iterable[Finding]:
                     f"rows 0 to {min(5, len(order) - 1)} of B are rows "
                     f"{', '.join(map(str, order[:6]))} of A"
                 ),
+                *which_rows(case, key, here.step),
                 *_elsewhere(found, here),
                 *_labels_follow(case, key, here.step),
             ),
@@ -70,6 +75,7 @@ def data_order(case: Case) -> Iterable[Finding]:
             evidence=(
                 f"over {steps}, {common:.0%} of B's samples are A's, row for row",
                 f"at step {here.step}, {wrong} of {len(here.b)} rows hold another sample",
+                *which_rows(case, key, here.step),
                 *_elsewhere(found, here),
                 *_labels_follow(case, key, here.step),
             ),
