@@ -93,6 +93,18 @@ class Located:
         """The steps of A in which the rows stand."""
         return tuple(dict.fromkeys(segment.step_a for segment in self.segments))
 
+    @property
+    def moved(self) -> bool:
+        """Whether some row stands elsewhere in A."""
+        return any(
+            (one.step_a, one.first_a) != (self.step, one.first_b) for one in self.segments
+        ) or any(one.stride < 0 for one in self.segments)
+
+    @property
+    def transformed(self) -> bool:
+        """Whether the rows are scaled or moved by more than rounding."""
+        return abs(self.scale - 1.0) > 1e-5 or abs(self.offset) > 1e-5
+
     def words(self, *, limit: int = 3) -> tuple[str, ...]:
         """Return in sentences which rows are which, the first few of them.
 

@@ -38,7 +38,7 @@ def moved_and_transformed(case: Case) -> Iterable[Finding]:
             continue
         index = _index(case, pair.role, pair.a, place.step)
         found = index.locate_transformed(case.b, [(pair.role, pair.b)], place.step)
-        if found is None:
+        if found is None or not found.moved or not found.transformed:
             continue
         how = f"b = {short(found.scale)} * a + {short(found.offset)}"
         yield Finding(
