@@ -8,6 +8,8 @@ from typing import Any, Dict, Iterator, Mapping, Optional, Union
 from tracediff_hooks.generations import UnsupportedModel, hook_for
 from tracediff_hooks.generations.gradient_registry import watch_loaded
 from tracediff_hooks.recorder import Recorder
+from tracediff_hooks.replay import Replay, ReplayRefused
+from tracediff_hooks.replay.control import Control
 from tracediff_hooks.session import Session
 
 # model -> the hook last attached to it. An exception in `fit` leaves it there, and a second one on
@@ -39,10 +41,13 @@ class TraceCallback:
         overwrite: replace a trace that stands at ``store``.
         compression: None, ``"lz4"`` or ``"zstd"``; float32 training state shrinks little and costs
             time.
+        replay: what of another run's trace to train on, see `Replay`; None to train as ever.
 
     Raises:
         TraceExistsError: something stands at ``store``; nothing is ever overwritten silently.
         ValueError: a level or compression that does not exist.
+
+    With ``replay``, `fit` raises `ReplayRefused` where the training cannot be controlled as asked.
     """
 
     async_safe = True
@@ -58,8 +63,10 @@ class TraceCallback:
         level: str = "auto",
         overwrite: bool = False,
         compression: Optional[str] = None,
+        replay: Optional[Replay] = None,
     ) -> None:
         watch_loaded()
+        self._replay = replay
         self._recorder = Recorder(store, level=level, overwrite=overwrite, compression=compression)
         self._session: Optional[Session] = None
         self._hook: Any = None
@@ -81,6 +88,8 @@ class TraceCallback:
             self.stop("interrupted")  # the fit before this one never ended
         if self._session is None:
             self._session = Session(self._recorder)
+            if self._replay is not None:
+                self._session.replay = Control(self._replay, self._session)
         # Some generations tell the parameters before the model, some after it.
         self._session.begin_fit()
         self._session.fit_params = self.params
@@ -88,8 +97,19 @@ class TraceCallback:
             self._hook = hook_for(model, self._session)
         except UnsupportedModel as error:
             self._session.event("unsupported", f"nothing is recorded: {error}")
+            self._refuse_uncontrolled()
             return
         self._session.guard(self._take_over)
+        if not (self._hook.attached and self._session.alive):
+            self._refuse_uncontrolled()
+
+    def _refuse_uncontrolled(self) -> None:
+        """Ends a training that was to be a replay and cannot be watched."""
+        if self._replay is not None:
+            raise ReplayRefused(
+                f"this training cannot be recorded, so {self._replay.source} cannot be replayed",
+                hint="the lines above say why",
+            )
 
     def _take_over(self) -> None:
         """Attaches the hook, after taking off one that another callback has left on the model."""

@@ -20,6 +20,7 @@ from tracediff_hooks.describe import (
 from tracediff_hooks.environment import surroundings, versions
 from tracediff_hooks.names import NamedLayer
 from tracediff_hooks.recorder import Recorder
+from tracediff_hooks.replay.control import Control
 from tracediff_hooks.state import StateTensor
 from tracediff_hooks.tensors import Key, SparseRows, TensorSpec, Value, recordable
 
@@ -44,6 +45,7 @@ class Session:
         self._said: set = set()
         self._noted: set = set()
         self._early: List[Tuple[str, str]] = []
+        self.replay: Optional[Control] = None
         self.fit_params: Mapping[str, Any] = {}
         self.epoch = 0
         self.batch = 0
@@ -81,6 +83,8 @@ class Session:
         """A fit begins: the steps that follow belong to it."""
         self._fit_pending = True
         self._early = []
+        if self.replay is not None:
+            self.replay.begin_fit()
         self.epoch = self.batch = 0
 
     def begin_epoch(self, epoch: int) -> None:
@@ -221,15 +225,21 @@ class Session:
             "model": describe_model(model, layers),
             "optimizer": describe_optimizer(model.optimizer),
             "compile": describe_compile(model),
-            "capture": stack.capture,
+            "capture": self._capture(stack),
         }
         size = sum(_bytes(t.spec) for t in state)
         size += sum(_values(value).nbytes for value in observed.values())
         self._recorder.begin_run(
-            about, [t.spec for t in state], bytes_per_step=size, expected_steps=self._expected()
+            about, [t.spec for t in state], bytes_per_step=size, expected_steps=self.expected_steps()
         )
 
-    def _expected(self) -> Optional[int]:
+    def _capture(self, stack: StackDescription) -> Dict[str, Any]:
+        if self.replay is None:
+            return stack.capture
+        return {**stack.capture, "replay": self.replay.about()}
+
+    def expected_steps(self) -> Optional[int]:
+        """How many steps the fit will take, where the framework told."""
         params = self.fit_params
         steps, epochs = params.get("steps"), params.get("epochs")
         if not steps and params.get("samples") and params.get("batch_size"):

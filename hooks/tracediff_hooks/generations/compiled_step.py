@@ -8,13 +8,14 @@ steps. A generation says how its trainer, its optimizers and its variables are r
 import abc
 import contextlib
 import sys
-from typing import Any, Callable, Dict, List, Mapping, Optional, Set
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
 from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.logs_metrics import metrics
 from tracediff_hooks.generations.step_taps import TAPS, StepTaps, set_plainly, take_off, view
+from tracediff_hooks.replay.in_step import play
 from tracediff_hooks.session import Session
 from tracediff_hooks.state import StateTensor
 from tracediff_hooks.tensors import Key
@@ -47,9 +48,22 @@ class CompiledStepHook(abc.ABC):
     def _probes(self) -> "contextlib.AbstractContextManager[None]":
         """Watches the optimizers' methods and the loss while a step is traced, or run eagerly."""
 
-    @abc.abstractmethod
     def _batch(self, data: Any) -> Dict[Key, Any]:
         """The tensors of a batch by canonical name."""
+        order = self.input_order(), self.output_order()
+        return self._taps.batch(*self.parts_of(data), *order)  # type: ignore[no-any-return]
+
+    @abc.abstractmethod
+    def parts_of(self, data: Any) -> Tuple[Any, Any, Any]:
+        """A batch as x, y, sample weight; None where there is none."""
+
+    def input_order(self) -> Optional[Sequence[str]]:
+        """The names of the model's inputs in its order, where it knows them."""
+        return getattr(self._model, "input_names", None)
+
+    def output_order(self) -> Optional[Sequence[str]]:
+        """The names of the model's outputs in its order, where it knows them."""
+        return getattr(self._model, "output_names", None)
 
     @abc.abstractmethod
     def _find_state(self) -> None:
@@ -70,6 +84,11 @@ class CompiledStepHook(abc.ABC):
     def _prepare(self) -> None:
         """Does what is needed ahead of the first trace; nothing in most generations."""
         return
+
+    @property
+    def attached(self) -> bool:
+        """Whether the model's steps are watched."""
+        return self._attached
 
     @property
     def session(self) -> Session:
@@ -147,6 +166,8 @@ class CompiledStepHook(abc.ABC):
 
     def _call(self, function: Any, iterator: Any) -> Any:
         """One step: state, the framework's own step, state."""
+        if self._session.replay is not None:
+            iterator = play(self._session.replay, self, iterator)
         if not self._session.alive:
             logs = function(iterator)
             return {k: v for k, v in logs.items() if k != TAPS} if isinstance(logs, dict) else logs

@@ -6,7 +6,7 @@ gradient has one more reader; `private_copy` keeps it from that.
 
 import contextlib
 import sys
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
+from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -16,7 +16,6 @@ from tracediff_hooks.generations.private_copy import private_copy
 from tracediff_hooks.generations.step_taps import StepTaps, optimizers_of, replaced
 from tracediff_hooks.names import named_layers, optimizer_variable_name, slot_name
 from tracediff_hooks.state import StateTensor, optimizer_tensor, slot_tensor, weight_tensors
-from tracediff_hooks.tensors import Key
 
 
 class Keras3Hook(CompiledStepHook):
@@ -117,15 +116,13 @@ class Keras3Hook(CompiledStepHook):
         optimizer.build(variables)
         self._read_created()
 
-    def _batch(self, data: Any) -> Dict[Key, Any]:
-        x, y, weight = self._keras.utils.unpack_x_y_sample_weight(data)
-        return self._taps.batch(  # type: ignore[no-any-return]
-            x,
-            y,
-            weight,
-            _tensor_names(self._model, "inputs"),
-            getattr(self._model, "output_names", None),
-        )
+    def parts_of(self, data: Any) -> Tuple[Any, Any, Any]:
+        """A batch as x, y, sample weight; None where there is none."""
+        return self._keras.utils.unpack_x_y_sample_weight(data)  # type: ignore[no-any-return]
+
+    def input_order(self) -> Optional[Sequence[str]]:
+        """The names of the model's inputs in its order, where it knows them."""
+        return _tensor_names(self._model, "inputs")
 
     def _find_state(self) -> None:
         if not self._model.built:

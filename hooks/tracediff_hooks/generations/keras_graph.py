@@ -19,6 +19,7 @@ from tracediff_hooks.generations.graph_optimizer import (
     slots_of,
 )
 from tracediff_hooks.names import named_layers
+from tracediff_hooks.replay.in_graph import play
 from tracediff_hooks.session import Session
 from tracediff_hooks.state import StateTensor, weight_tensors
 from tracediff_hooks.tensors import Key, SparseRows, Value
@@ -52,6 +53,11 @@ class KerasGraphHook:
         self._standalone = any(
             cls.__module__ == "keras.engine.training" for cls in type(model).__mro__
         )
+
+    @property
+    def attached(self) -> bool:
+        """Whether the model's steps are watched."""
+        return self._attached
 
     @property
     def session(self) -> Session:
@@ -207,6 +213,8 @@ class KerasGraphHook:
             # An exception ended the fit that attached this hook; this is another one.
             self.detach()
             return function(inputs)
+        if self._session.replay is not None:
+            inputs = play(self._session.replay, self, inputs)
         if not self._session.alive:
             return function(inputs)
         guard = self._session.guard
@@ -265,7 +273,8 @@ class KerasGraphHook:
             found["metric", "metric/" + canonical] = np.array(value)
         return found
 
-    def _batch(self, inputs: Any) -> Dict[Key, np.ndarray]:
+    def places(self) -> Dict[int, Key]:
+        """Which part of a batch each placeholder of the train function takes, by identity."""
         model = self._model
         roles = (
             ("input", model._feed_inputs),
@@ -277,6 +286,10 @@ class KerasGraphHook:
             positions = self._positions(role, tensors)
             for tensor, position in zip(tensors, positions):
                 places[id(tensor)] = (role, f"{role}/{position}")
+        return places
+
+    def _batch(self, inputs: Any) -> Dict[Key, np.ndarray]:
+        places = self.places()
         found: Dict[Key, np.ndarray] = {}
         for tensor, value in zip(self._function.inputs, inputs):
             key = places.get(id(tensor))

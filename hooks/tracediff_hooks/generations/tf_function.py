@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from typing import Any, Callable, Dict, Iterator, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterator, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -11,7 +11,6 @@ from tracediff_hooks.generations.compiled_step import CompiledStepHook
 from tracediff_hooks.generations.step_taps import StepTaps, optimizers_of, replaced
 from tracediff_hooks.names import named_layers, optimizer_variable_name, slot_name, variable_name
 from tracediff_hooks.state import optimizer_tensor, slot_tensor, weight_tensors
-from tracediff_hooks.tensors import Key
 
 
 class TfFunctionHook(CompiledStepHook):
@@ -87,15 +86,9 @@ class TfFunctionHook(CompiledStepHook):
         optimizer._create_all_weights([v for g, v in pairs if g is not None])
         self._read_created()
 
-    def _batch(self, data: Any) -> Dict[Key, Any]:
-        x, y, weight = _unpack(data)
-        return self._taps.batch(
-            x,
-            y,
-            weight,
-            getattr(self._model, "input_names", None),
-            getattr(self._model, "output_names", None),
-        )
+    def parts_of(self, data: Any) -> Tuple[Any, Any, Any]:
+        """A batch as x, y, sample weight; None where there is none."""
+        return _unpack(data)
 
     def _find_state(self) -> None:
         if not self._model.built:
