@@ -7,7 +7,7 @@ import os
 import runpy
 import sys
 import types
-from typing import List, Optional
+from typing import Any, List, Optional
 
 from tracediff_hooks._version import __version__
 from tracediff_hooks.recorder import LEVELS
@@ -21,7 +21,12 @@ examples:
 Every Model.fit of the script is recorded. Fits of one model continue one run; another model, or
 the same one compiled with another optimizer, begins the next run in the same trace: a.zarr/run-0,
 a.zarr/run-1, ...
-The script's output, its exit status and its weights stay what they are without recording.
+With --initial-weights-from, --batches-from and --lockstep the script trains on what another run
+recorded, so that what still differs has another cause (docs/replay.md):
+  tracediff-record -o b.zarr --initial-weights-from a.zarr --batches-from a.zarr train.py
+  tracediff-record -o b.zarr --batches-from a.zarr --lockstep train.py
+
+Else the script's output, its exit status and its weights stay what they are without recording.
 
 then, where the package tracediff is installed:
   tracediff info a.zarr
@@ -55,6 +60,23 @@ def _parser() -> argparse.ArgumentParser:
         default=None,
         help="compress values: training state shrinks by about a tenth and takes longer to write",
     )
+    replay = parser.add_argument_group("train on what another run recorded")
+    replay.add_argument(
+        "--initial-weights-from",
+        metavar="TRACE",
+        help="begin with the weights, moving statistics and optimizer slots that it began with",
+    )
+    replay.add_argument("--batches-from", metavar="TRACE", help="feed its batches, in its order")
+    replay.add_argument(
+        "--lockstep",
+        action="store_true",
+        help="set the whole state to its state before every step: each difference is that step's",
+    )
+    replay.add_argument(
+        "--map",
+        metavar="FILE",
+        help="which tensor is which, from `tracediff map A B -o FILE`; else by name and shape",
+    )
     parser.add_argument("--version", action="version", version="tracediff-record " + __version__)
     parser.add_argument(
         "-m", dest="module", action="store_true", help="SCRIPT is the name of a module"
@@ -74,18 +96,23 @@ def main(argv: Optional[List[str]] = None) -> int:
     # What follows imports zarr and numpy, which `--help` need not wait for.
     from tracediff_hooks.attach import record_every_fit
     from tracediff_hooks.callback import TraceCallback
+    from tracediff_hooks.replay import ReplayRefused
 
     if not options.module and not os.path.isfile(options.script):
         return _trouble(f"there is no script {options.script}", "name a file, or a module with -m")
     try:
+        replay = _replay(options)
         callback = TraceCallback(
             options.output,
             level=options.level,
             overwrite=options.overwrite,
             compression=options.compression,
+            replay=replay,
         )
     except FileExistsError as error:
         return _trouble(str(error), None)
+    except ReplayRefused as error:
+        return _trouble(error.message, error.hint)
     record_every_fit(callback)
     sys.argv = [options.script, *options.arguments]
     try:
@@ -99,6 +126,8 @@ def main(argv: Optional[List[str]] = None) -> int:
         else:
             sys.path[0] = os.path.dirname(os.path.abspath(options.script))
             _run_script(options.script)
+    except ReplayRefused as error:
+        return _trouble(error.message, error.hint)
     except SystemExit as ended:
         if ended.code not in (None, 0):
             raise
@@ -111,6 +140,36 @@ def main(argv: Optional[List[str]] = None) -> int:
             "hand-written training loops are not recorded by this command",
         )
     return 0
+
+
+def _replay(options: argparse.Namespace) -> Any:
+    """What of another run the script is to train on; None for nothing.
+
+    Raises:
+        ReplayRefused: the options name two runs, or none, or there is no such trace.
+    """
+    from tracediff_hooks.replay import Replay, ReplayRefused
+
+    weights, batches = options.initial_weights_from, options.batches_from
+    if weights is None and batches is None:
+        if options.lockstep or options.map:
+            raise ReplayRefused(
+                "{} needs a run to follow".format("--lockstep" if options.lockstep else "--map"),
+                hint="name it with --batches-from TRACE or --initial-weights-from TRACE",
+            )
+        return None
+    if weights is not None and batches is not None and weights != batches:
+        raise ReplayRefused(
+            f"--initial-weights-from {weights} and --batches-from {batches} name two runs",
+            hint="a run is controlled by one other run",
+        )
+    return Replay(
+        weights or batches,
+        initial_weights=weights is not None,
+        batches=batches is not None,
+        state="every-step" if options.lockstep else "start",
+        mapping=options.map,
+    )
 
 
 def _is_module(name: str) -> bool:

@@ -230,7 +230,10 @@ class Session:
         size = sum(_bytes(t.spec) for t in state)
         size += sum(_values(value).nbytes for value in observed.values())
         self._recorder.begin_run(
-            about, [t.spec for t in state], bytes_per_step=size, expected_steps=self.expected_steps()
+            about,
+            [t.spec for t in state],
+            bytes_per_step=size,
+            expected_steps=self.expected_steps(),
         )
 
     def _capture(self, stack: StackDescription) -> Dict[str, Any]:

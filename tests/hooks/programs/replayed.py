@@ -1,10 +1,10 @@
 """Trains small models, each recorded, and under control of other traces where that is asked for.
 
-Runs on every stack. Usage: replayed.py OUT SEED CONTROL CELL...
+Runs on every stack. Usage: replayed.py OUT SEED SOURCE CELL...
 
-A cell is "model:optimizer"; its trace is OUT/model-optimizer.zarr. CONTROL is "none", or
-"LEVEL=FOLDER" where FOLDER holds the traces to replay, by the same names, and LEVEL is "weights",
-"batches", "both" or "lockstep". Seeds of weights and of shuffling follow from SEED.
+A cell is "model:optimizer", recorded to OUT/model-optimizer.zarr, or "model:optimizer:LEVEL", which
+replays SOURCE/model-optimizer.zarr and is recorded to OUT/model-optimizer-LEVEL.zarr. Initial
+weights and shuffling follow from SEED.
 """
 
 import sys
@@ -60,18 +60,14 @@ def optimizer(name):
     return getattr(make, name)(0.01, epsilon=1e-4)
 
 
-def train(out, seed, control, cell):
-    kind, rule = cell.split(":")
+def train(out, seed, source, cell):
+    kind, rule, *level = cell.split(":")
     start(seed)
     x, y = data(kind)
     model = keras.models.Sequential(list(layers(kind)))
     model.compile(optimizer(rule), "sparse_categorical_crossentropy", metrics=["accuracy"])
-    name = f"{kind}-{rule}.zarr"
-    replay = None
-    if control != "none":
-        level, _, folder = control.partition("=")
-        replay = Replay(Path(folder, name), **LEVELS[level])
-    callback = TraceCallback(Path(out, name), replay=replay)
+    replay = Replay(Path(source, f"{kind}-{rule}.zarr"), **LEVELS[level[0]]) if level else None
+    callback = TraceCallback(Path(out, cell.replace(":", "-") + ".zarr"), replay=replay)
     model.fit(x, y, batch_size=BATCH, epochs=EPOCHS, verbose=0, callbacks=[callback])
 
 

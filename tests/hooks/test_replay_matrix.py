@@ -1,0 +1,73 @@
+"""Every pair of stacks, every model, every optimizer: what a controlled run leaves over."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+from support.stacks import stack_or_skip
+
+import tracediff
+from tracediff.compare import compare
+
+PROGRAM = Path(__file__).parent / "programs" / "replayed.py"
+STACKS = ("keras2.3", "tf2.3", "keras3")
+MODELS = ("mlp", "cnn", "lstm", "gru")
+RULES = ("Adam", "RMSprop", "Adagrad", "Adadelta", "Adamax", "Nadam", "momentum")
+CHANGED = {
+    # docs/forensics.md: the epsilon of RMSprop and Adagrad under the root, the schedule of Nadam
+    frozenset(("keras2.3", "keras3")): {"RMSprop", "Adagrad", "Nadam"},
+    frozenset(("tf2.3", "keras3")): {"RMSprop", "Adagrad", "Nadam"},
+    frozenset(("keras2.3", "tf2.3")): set(),
+}
+RACES = {"Adam", "Adamax", "Nadam"}
+"""Whose step counter Keras 2.3 reads in a race: its steps are one rule or the other."""
+
+pytestmark = pytest.mark.exhaustive
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """Every cell on every stack, controlled by nothing: stack -> folder."""
+    folders = {}
+    for name in STACKS:
+        folders[name] = tmp_path_factory.mktemp(name)
+        cells = [f"{model}:sgd" for model in MODELS] + [f"mlp:{rule}" for rule in RULES]
+        stack_or_skip(name).run(PROGRAM, folders[name], 1, "-", *cells, timeout=1800)
+    return folders
+
+
+@pytest.fixture(scope="module", params=list(itertools.permutations(STACKS, 2)), ids="<-".join)
+def pair(request, recorded, tmp_path_factory):
+    """The stack that replays, the one it replays, and the folders of both."""
+    here, there = request.param
+    folder = tmp_path_factory.mktemp(f"{here}-replays-{there}")
+    cells = [f"{model}:sgd:both" for model in MODELS]
+    cells += [f"mlp:{rule}:lockstep" for rule in RULES]
+    stack_or_skip(here).run(PROGRAM, folder, 2, recorded[there], *cells, timeout=1800)
+    return here, there, recorded[there], folder
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_with_sgd_controlled_runs_agree_to_rounding(pair, model):
+    _, _, a, b = pair
+    found = compare(a / f"{model}-sgd.zarr", b / f"{model}-sgd-both.zarr")
+    if model == "cnn" and not found.agree:
+        assert {row.tensor for row in found.drift if row.origin} == {"bn/moving_variance"}
+    else:
+        assert found.agree, found.first_divergence
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_in_lockstep_the_update_is_the_only_origin_at_every_step(pair, rule):
+    here, there, a, b = pair
+    found = compare(a / f"mlp-{rule}.zarr", b / f"mlp-{rule}-lockstep.zarr")
+    assert all(row.first_stage in (None, "update") or not row.origin for row in found.drift)
+    changed = rule in CHANGED[frozenset((here, there))]
+    if changed:
+        assert found.first_divergence.stage == "update"
+    elif not (rule in RACES and "keras2.3" in (here, there)):
+        assert found.agree, found.first_divergence
+    run = tracediff.open_trace(b / f"mlp-{rule}-lockstep.zarr").runs[0]
+    assert run.steps == 6
