@@ -309,3 +309,17 @@ def test_the_command_replays_for_a_script_that_knows_nothing_of_it(tf23, tmp_pat
         "hint: record the first run with tracediff-record -o TRACE",
     ]
     assert not (tmp_path / "c.zarr").exists()
+
+
+# --- what the comparison makes of lockstep
+
+
+@pytest.mark.parametrize("here", ["new", "old"])
+def test_with_a_changed_rule_the_update_is_the_only_origin_at_every_step(old, new, old_again, here):
+    a, b = (old, new) if here == "new" else (new, old_again)
+    found = compare(a / "mlp-RMSprop.zarr", b / "mlp-RMSprop-lockstep.zarr")
+    stages = {one.stage: (one.steps, one.origin_steps) for one in found.lockstep.stages}
+    assert stages.pop("update") == (6, 6)
+    assert set(stages.values()) == {(0, 0)}
+    assert {one.role for one in found.lockstep.errors} == {"weight"}
+    assert found.causes[0].code == "optimizer.rule"

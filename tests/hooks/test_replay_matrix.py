@@ -63,11 +63,14 @@ def test_with_sgd_controlled_runs_agree_to_rounding(pair, model):
 def test_in_lockstep_the_update_is_the_only_origin_at_every_step(pair, rule):
     here, there, a, b = pair
     found = compare(a / f"mlp-{rule}.zarr", b / f"mlp-{rule}-lockstep.zarr")
-    assert all(row.first_stage in (None, "update") or not row.origin for row in found.drift)
+    stages = {one.stage: (one.steps, one.origin_steps) for one in found.lockstep.stages}
+    update = stages.pop("update")
+    assert set(stages.values()) == {(0, 0)}
     changed = rule in CHANGED[frozenset((here, there))]
     if changed:
-        assert found.first_divergence.stage == "update"
+        assert update == (6, 6)
     elif not (rule in RACES and "keras2.3" in (here, there)):
         assert found.agree, found.first_divergence
+        assert update == (0, 0)
     run = tracediff.open_trace(b / f"mlp-{rule}-lockstep.zarr").runs[0]
     assert run.steps == 6

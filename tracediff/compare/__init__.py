@@ -18,6 +18,7 @@ from tracediff.compare._alignment import mapping_of as mapping_of
 from tracediff.compare._examination import Examination as Examination
 from tracediff.compare._follow import Progress as Progress
 from tracediff.compare._follow import Values, external_steps, follow
+from tracediff.compare._lockstep import local_errors
 from tracediff.compare._summary import describe, drift_rows, notes, run_summary
 from tracediff.diagnose import Case, diagnose
 from tracediff.drift import Track
@@ -137,6 +138,7 @@ def examine(
             reason=matched.reason,
         ),
         notes=notes(source_a, source_b, pairing, tracks, matched),
+        lockstep=local_errors(source_a, source_b, judged),
     )
     return Examination(comparison, case)
 

@@ -105,6 +105,16 @@ class Run:
         """Seconds from the beginning of the run to the end of each step; float64 (steps,)."""
         return self._files.array(f"{self._group}/steps/seconds").read(0, self.steps)
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """What a replay names this run by: a hash of all digests of its tables, as hex."""
+        parts = [
+            self._files.array(f"{self._group}/{table}/digest").read(0, rows)
+            for table, rows in (("state", self.steps + 1), ("observed", self.steps))
+        ]
+        low, high = _values.digest_of(*parts)
+        return f"{high:016x}{low:016x}"
+
     def find(self, role: str, name: str) -> Tensor | None:
         """Return the tensor with this role and name, or None."""
         return self._by_key.get((role, name))

@@ -32,6 +32,7 @@ def as_object(comparison: Comparison) -> dict[str, Any]:
         "pairs": [asdict(pair) for pair in comparison.pairs],
         "runs": {"a": asdict(comparison.a), "b": asdict(comparison.b)},
         "notes": list(comparison.notes),
+        "lockstep": None if comparison.lockstep is None else asdict(comparison.lockstep),
     }
     return {key: _strict(value) for key, value in found.items()}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tracediff.model import Comparison
+from tracediff.report.comparison import _lockstep as lockstep
 from tracediff.report.comparison import _phrases as phrases
 from tracediff.report.terminal import printable
 
@@ -34,6 +35,13 @@ def _lines(comparison: Comparison) -> Iterator[str]:
     if bits is not None and bits != first:
         yield from ("", "### First difference of any size", "")
         yield f"{_escaped(phrases.place(bits))}; {phrases.size(bits)}."
+    if comparison.lockstep is not None:
+        yield from ("", "### Lockstep", "", _escaped(lockstep.head(comparison.lockstep)), "")
+        lines = [
+            *lockstep.stages(comparison.lockstep),
+            *lockstep.tensors(comparison.lockstep, _ROWS),
+        ]
+        yield from (f"- {_escaped(line)}" for line in lines)
     if comparison.causes:
         yield from ("", "### Causes", "")
     for rank, cause in enumerate(comparison.causes, start=1):

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator
 
 from tracediff.model import Comparison, Finding, Unpaired
+from tracediff.report.comparison import _lockstep as lockstep
 from tracediff.report.comparison import _phrases as phrases
 from tracediff.report.terminal import Style, printable, shorten, table
 
@@ -42,6 +43,7 @@ class _Report:
         for line in phrases.stacks(comparison):
             yield from map(style.dim, self._wrapped(line, first="", rest="   "))
         yield from self._first()
+        yield from self._lockstep()
         yield from self._causes()
         yield from self._drift()
         yield from self._unpaired()
@@ -79,6 +81,17 @@ class _Report:
             yield from self._section("First difference of any size")
             yield from self._wrapped(phrases.place(bits))
             yield from self._wrapped(phrases.size(bits))
+
+    def _lockstep(self) -> Iterator[str]:
+        found = self.comparison.lockstep
+        if found is None:
+            return
+        yield from self._section("Lockstep")
+        yield from self._wrapped(lockstep.head(found))
+        for line in lockstep.stages(found):
+            yield from self._wrapped(line, first="    ", rest="      ")
+        for line in lockstep.tensors(found, _LINES):
+            yield from self._wrapped(printable(line), first="    - ", rest="      ")
 
     def _causes(self) -> Iterator[str]:
         if self.comparison.causes:
