@@ -201,15 +201,19 @@ def test_a_server_gets_the_interface_and_not_the_report(tmp_path):
         process.communicate()
 
 
-def test_a_terminal_that_is_closed_ends_it(tmp_path):
+@pytest.mark.parametrize("ignored", [False, True], ids=["", "as under nohup"])
+def test_a_terminal_that_is_closed_ends_it(tmp_path, ignored):
     paths = [str(make_trace(tmp_path / f"{name}.zarr", linear_run())) for name in "ab"]
     main_end, terminal = pty.openpty()
+    # The signal's handling is inherited from whoever started the tests.
+    handling = signal.SIG_IGN if ignored else signal.SIG_DFL
     process = subprocess.Popen(
         [sys.executable, "-m", "tracediff", "tui", *paths],
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, handling),  # noqa: PLW1509 - no other way
         env={
             **os.environ,
             "TERM": "xterm",
@@ -219,10 +223,14 @@ def test_a_terminal_that_is_closed_ends_it(tmp_path):
         },
     )
     os.close(terminal)
-    shown, until = b"", time.monotonic() + 60
-    while b"Overview" not in shown and time.monotonic() < until:
-        shown += os.read(main_end, 65536)
-    assert b"Overview" in shown
-    os.close(main_end)
-    process.send_signal(signal.SIGHUP)
-    process.wait(timeout=60)
+    try:
+        shown, until = b"", time.monotonic() + 60
+        while b"Overview" not in shown and time.monotonic() < until:
+            shown += os.read(main_end, 65536)
+        assert b"Overview" in shown
+        os.close(main_end)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(timeout=60) != 0
+    finally:
+        process.kill()
+        process.wait()

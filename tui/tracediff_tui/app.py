@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import select
+import sys
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from textual.screen import Screen
 
 _REPORT_EVERY = 0.05
+_LOOK_EVERY = 2.0
+_GONE = getattr(select, "POLLHUP", 0) | getattr(select, "POLLERR", 0)
 
 
 class Cancelled(Exception):
@@ -115,12 +120,22 @@ class TracediffApp(App[None]):
     async def on_mount(self) -> None:
         """Show the first screen at once, and start to compare."""
         await self.switch_mode(self.home)
+        if hasattr(select, "poll") and not self.is_headless:
+            self.set_interval(_LOOK_EVERY, self._leave_a_closed_terminal)
         if self.b is not None:
             self.compare()
         elif self.options.at:
             self._begin_at(tuple(tensor.key for tensor in self.a.tensors))
             if self.spot is not None:
                 self.go("values")
+
+    def _leave_a_closed_terminal(self) -> None:
+        """End where the terminal is gone: the signal that says so may be ignored, as by nohup."""
+        asked = select.poll()
+        asked.register(sys.__stdin__.fileno() if sys.__stdin__ else 0, select.POLLIN)
+        if any(event & _GONE for _, event in asked.poll(0)):
+            # Nothing can be written any more, not even what puts a terminal back to how it was.
+            os._exit(1)
 
     @work(thread=True, exclusive=True, group="compare")
     def compare(self) -> None:
