@@ -13,24 +13,16 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from tracediff_hooks._tell import tell
-from tracediff_hooks.digest import Digest, digest_of
+from tracediff_hooks.budget import Budget, shown
+from tracediff_hooks.digest import digest_of
+from tracediff_hooks.levels import LEVELS, Level, Levels, Steps
+from tracediff_hooks.placing import Step, cost_of_row
 from tracediff_hooks.run import Run
 from tracediff_hooks.store import check_target, compressor
-from tracediff_hooks.tensors import (
-    Key,
-    SparseRows,
-    TensorSpec,
-    Value,
-    digest_value,
-    parts,
-    storable,
-    storage_dtype,
-)
+from tracediff_hooks.tensors import Key, SparseRows, TensorSpec, Value, storage_dtype
+from tracediff_hooks.values import chunk_bytes_within
 from tracediff_hooks.writer import Writer
 
-LEVELS = ("auto", "full", "digest")
-AUTO_FULL_BYTES = 64 << 20
-"""Level ``auto`` keeps every element while one step's values are at most this many bytes."""
 UNKNOWN_STEPS = 64
 """Steps in a chunk of a small tensor where nobody knows how many will come."""
 
@@ -42,35 +34,44 @@ class Recorder:
 
     Args:
         path: where the trace is to be written.
-        level: ``"full"`` keeps every element, ``"digest"`` only digests (and scalars), ``"auto"``
-            chooses full where one step is small enough and says so where it is not.
+        level: ``"full"`` keeps every element, ``"sketch"`` a random projection of each tensor,
+            ``"digest"`` only digests and statistics (and scalars), ``"auto"`` chooses full where
+            one step is small enough, else sketch, and says so. Or a dictionary with a level for
+            each role.
+        steps: at which steps elements and sketches are kept, see `levels.schedule`.
+        tensors: patterns of the names of which elements are kept; of others a sketch is.
+        budget: what the trace may take on disk, in bytes or as ``"2GB"``. Where it is used up the
+            level is lowered.
         overwrite: replace a trace that is there already.
         compression: None, ``"lz4"`` or ``"zstd"`` for values.
 
     Raises:
         TraceExistsError: something stands at ``path``.
-        ValueError: another level or compression.
+        ValueError: an option that does not exist.
     """
 
     def __init__(
         self,
         path: Union[str, "os.PathLike[str]"],
         *,
-        level: str = "auto",
+        level: Level = "auto",
+        steps: Steps = None,
+        tensors: Union[None, str, Sequence[str]] = None,
+        budget: Union[None, int, str] = None,
         overwrite: bool = False,
         compression: Optional[str] = None,
     ) -> None:
-        if level not in LEVELS:
-            raise ValueError("level must be one of {}, not {!r}".format(", ".join(LEVELS), level))
+        self._levels = Levels(level, steps=steps, tensors=tensors)
         compressor(compression)
         self.path = os.fspath(path)
+        self._budget = Budget(budget, self.path)
         check_target(self.path, overwrite=overwrite)
         self._overwrite = overwrite
-        self._level = level
         self._compression = compression
         self._run: Optional[Run] = None
         self._writer: Optional[Writer] = None
         self._expected = UNKNOWN_STEPS
+        self._announced = False
         self._pid = os.getpid()
 
     @property
@@ -101,24 +102,37 @@ class Recorder:
                 that.
         """
         self.end_run("complete")
-        level = self._level
-        if level == "auto":
-            level = "full" if bytes_per_step <= AUTO_FULL_BYTES else "digest"
-        self._run = Run(about, level)
+        self._levels.settle(bytes_per_step)
+        self._run = run = Run(about, self._levels)
         self._expected = max(1, expected_steps or 0) + 1 if expected_steps else UNKNOWN_STEPS
         if self._writer is None:
+            self._budget.settle()
             self._writer = Writer(self.path, self._compression, overwrite=self._overwrite)
             _at_exit(self.close, "interrupted")
-        self._writer.put(("run", self._run.attributes()), 0)
-        if level == "digest" and self._level == "auto":
+        run.about["budget"] = self._budget.limit
+        run.expected = self._expected
+        run.chunk_bytes = chunk_bytes_within(self._budget.limit, len(tensors))
+        self._writer.put(("run", run.attributes(), run.expected, run.chunk_bytes))
+        if self._levels.lowered:
             self.event(
                 "level",
-                f"a step is about {bytes_per_step >> 20} MiB, so only digests are kept; "
+                f"a step is about {bytes_per_step >> 20} MiB, so only sketches are kept; "
                 "level='full' keeps every element",
                 say=True,
             )
         for spec in tensors:
             self.declare(spec)
+
+    def announce(self) -> None:
+        """Says once what the trace may take on disk, if somebody set a limit."""
+        if self._announced or not self._budget.given:
+            return
+        self._announced = True
+        limit, free = self._budget.limit, self._budget.free()
+        message = f"recording to {self.path}, at most {shown(limit)} of disk"
+        if free is not None and free < limit:
+            message += f", of which only {shown(free)} are free"
+        tell(message + "; where they are used up, less is kept and training goes on")
 
     def declare(self, spec: TensorSpec) -> None:
         """Adds a tensor to the current run."""
@@ -127,9 +141,7 @@ class Recorder:
         column = self._run.declare(spec)
         if column is not None and column.path is not None:
             dtype = np.dtype(storage_dtype(spec.dtype))
-            self._writer.put(
-                ("values", column.path, spec.layout, spec.shape, dtype, self._expected), 0
-            )
+            self._writer.put(("values", column.path, spec.layout, spec.shape, dtype))
 
     def declared(self, role: str, name: str) -> bool:
         """Whether the current run has such a tensor."""
@@ -183,94 +195,83 @@ class Recorder:
     ) -> None:
         """Records one step. Tensors must have been declared; all other keys are ignored.
 
+        What the arrays hold is copied where it is kept: they need not outlive the call.
+
         Args:
-            before: the state before the step. Must not change afterwards; from the second step on
-                only what `changed` found.
-            observed: what the step consumed and produced. Must not change afterwards.
-            after: the state after the step. Must not change afterwards.
+            before: the state before the step; from the second step on only what `changed` found.
+            observed: what the step consumed and produced.
+            after: the state after the step.
             epoch: the epoch of the fit in which the step stands, from 0.
             batch: where in that epoch it stands, from 0.
         """
         run, writer = self._run, self._writer
-        if run is None or writer is None or writer.failure is not None:
+        if run is None or writer is None or writer.failure is not None or run.ceiling == "none":
             return
-        values: List[Tuple[str, np.ndarray, Optional[np.ndarray]]] = []
-        rows: List[Tuple[str, np.ndarray, np.ndarray]] = []
-        external: List[Tuple[int, int, int, Digest]] = []
+        step = Step(run)
         if run.steps == 0:
-            rows.append(self._row("state", before, values))
+            step.take("state", before)
         else:
-            self._notice_external(before, values, external)
-        rows.append(self._row("observed", observed, values))
-        rows.append(self._row("state", after, values))
+            step.take_external(before)
+        step.take("observed", observed)
+        step.take("state", after)
+        charge = self._fit_into_budget(run, writer, step)
+        if run.ceiling == "none":
+            return
+        placed = step.place()
+        for kind, message in placed.events:
+            self.event(kind, message, say=True)
+        writer.reserve(placed.nbytes)
+        work = placed.copied(writer.pool)
         run.steps += 1
         attributes = None
         if run.attributes_changed:
             attributes = run.attributes()
             run.attributes_changed = False
         position = (max(0, len(run.fits) - 1), epoch, batch, time.time() - run.started)
-        size = sum(value.nbytes for _, value, _ in values)
-        writer.put(("step", values, rows, external, position, run.steps, attributes), size)
+        writer.put(
+            ("step", *work, position, run.steps, attributes), size=placed.nbytes, charge=charge
+        )
 
-    def _row(
-        self,
-        table: str,
-        given: Mapping[Key, Value],
-        values: List[Tuple[str, np.ndarray, Optional[np.ndarray]]],
-    ) -> Tuple[str, np.ndarray, np.ndarray]:
-        assert self._run is not None
-        count = self._run.counts[table]
-        versions = np.full(count, -1, np.int32)
-        digests = np.zeros((count, 2), np.uint64)
-        for key, item in given.items():
-            column = self._run.columns.get(key)
-            if column is None or column.table != table:
-                continue
-            value, sparse_rows = parts(item)
-            digest = digest_value(value, sparse_rows)
-            version, new = column.version_of(digest, value.shape)
-            if new:
-                assert column.path is not None
-                values.append((column.path, storable(value), sparse_rows))
-            column.last = digest
-            versions[column.number] = version
-            digests[column.number] = digest
-        return table, versions, digests
-
-    def _notice_external(
-        self,
-        before: Mapping[Key, np.ndarray],
-        values: List[Tuple[str, np.ndarray, Optional[np.ndarray]]],
-        external: List[Tuple[int, int, int, Digest]],
-    ) -> None:
-        assert self._run is not None
-        for key, value in before.items():
-            column = self._run.columns.get(key)
-            if column is None or column.table != "state":
-                continue
-            digest = digest_of(np.asarray(value))
-            if digest == column.last:
-                continue
-            version, new = column.version_of(digest, np.shape(value))
-            if new:
-                assert column.path is not None
-                values.append((column.path, storable(value), None))
-            column.last = digest
-            external.append((self._run.steps, column.number, version, digest))
+    def _fit_into_budget(self, run: Run, writer: Writer, step: Step) -> int:
+        """Lowers the level of the run until a step fits; returns what it takes on disk."""
+        used = writer.used
+        while True:
+            level, cost = step.cost()
+            cost += cost_of_row(run)
+            if self._budget.allows(level, used + cost):
+                return cost
+            lower = {"full": "sketch", "sketch": "digest", "digest": "none"}[level]
+            run.ceiling = lower
+            what = {
+                "sketch": "from this step on only sketches of new values are kept",
+                "digest": "from this step on only digests and statistics are kept",
+                "none": "no further step is recorded",
+            }[lower]
+            self.event(
+                "budget",
+                f"step {run.steps}: {shown(used)} of the {shown(self._budget.limit)} of disk that "
+                f"{self.path} may take are used, so {what}; training goes on",
+                say=True,
+            )
+            if lower == "none":
+                run.status = "failed"
+                writer.put(("flush", run.attributes()))
+                return 0
 
     def end_run(self, status: str) -> None:
         """Ends the current run with ``complete``, ``interrupted`` or ``failed`` and flushes it."""
         if self._run is None or self._writer is None:
             return
-        self._run.status = status
-        self._writer.put(("end", self._run.attributes()), 0)
+        if self._run.ceiling != "none":
+            self._run.status = status
+        self._writer.put(("end", self._run.attributes()))
         self._run = None
 
     def flush(self) -> None:
         """Waits until everything recorded so far is on disk."""
         if self._writer is not None and os.getpid() == self._pid:
             attributes = self._run.attributes() if self._run else None
-            self._writer.put(("flush", attributes), 0)
+            self._writer.put(("flush", attributes))
             self._writer.wait()
 
     def pause(self, status: str) -> None:
@@ -279,12 +280,13 @@ class Recorder:
         A later fit may continue it.
         """
         if self._run is not None:
-            self._run.status = status
+            if self._run.ceiling != "none":
+                self._run.status = status
             self.flush()
 
     def resume(self) -> None:
         """Marks the current run as being recorded again."""
-        if self._run is not None:
+        if self._run is not None and self._run.ceiling != "none":
             self._run.status = "recording"
             self._run.attributes_changed = True
 

@@ -2,47 +2,136 @@
 
 import math
 import time
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from tracediff_hooks.digest import ABSENT, Digest
-from tracediff_hooks.store import values_path
-from tracediff_hooks.tensors import Key, TensorSpec
+from tracediff_hooks.levels import Levels
+from tracediff_hooks.tensors import Key, TensorSpec, storable, storage_dtype, stored_at
+from tracediff_hooks.values import RAGGED_DIMENSIONS, ragged_extent
 
 STATE_ROLES = ("weight", "slot")
 KNOWN_VERSIONS = 1024
 """How many distinct values of a tensor are remembered, to point to one that comes again."""
 
 
+class Summary:
+    """What is kept of a value that is not kept in full. The writer fills it in.
+
+    Attributes:
+        statistics: see `moments.FIELDS`; None until they were computed.
+        sketch: the position of its sketch among those of its tensor, -1 without one.
+        rows: the position of its row digests, -1 without them.
+        sketched: whether a sketch was asked for.
+    """
+
+    __slots__ = ("rows", "sketch", "sketched", "statistics")
+
+    def __init__(self) -> None:
+        self.statistics: Optional[np.ndarray] = None
+        self.sketch = -1
+        self.rows = -1
+        self.sketched = False
+
+
+class _Known:
+    """Where a value that came before is kept."""
+
+    __slots__ = ("summary", "version")
+
+    def __init__(self) -> None:
+        self.version = -1
+        self.summary: Optional[Summary] = None
+
+
+class Placed(NamedTuple):
+    """What becomes of a value: its version, or a summary, and whether that is new."""
+
+    version: int
+    summary: Optional[Summary]
+    new: bool
+
+
 class Column:
     """A tensor's place in its table, and the values of it that are already stored."""
 
-    def __init__(self, spec: TensorSpec, table: str, *, number: int, keep: bool) -> None:
+    def __init__(self, spec: TensorSpec, table: str, *, number: int, level: str) -> None:
         self.spec = spec
         self.table = table
         self.number = number
-        self.keep = keep
-        self.path = values_path(spec.role, spec.name) if keep else None
+        self.level = level
+        self.path = stored_at("values", spec.role, spec.name) if level == "full" else None
         self.last: Digest = ABSENT
-        self._versions: Dict[Tuple[Digest, Tuple[int, ...]], int] = {}
+        self.summarized = 0
+        self.misfit_said = False
+        self._elements = 0
+        self._extent = 0
+        self.dtype = storage_dtype(spec.dtype)
+        self._known: Dict[Tuple[Digest, Tuple[int, ...]], _Known] = {}
         self._next = 0
 
-    def version_of(self, digest: Digest, shape: Tuple[int, ...]) -> Tuple[int, bool]:
-        """The version that holds a value, and whether it is a new one."""
-        if not self.keep:
-            return -1, False
-        # Zeros of shapes (2, 6) and (3, 4) have one digest and are not one value.
-        content = (digest, shape)
-        known = self._versions.get(content)
-        if known is not None:
-            return known, False
-        if len(self._versions) >= KNOWN_VERSIONS:
-            self._versions.pop(next(iter(self._versions)))
-        version = self._next
-        self._versions[content] = version
-        self._next += 1
-        return version, True
+    @property
+    def version(self) -> int:
+        """The version that the next new value will have."""
+        return self._next
+
+    def fill_chunks(self, size: int, itemsize: int, run: "Run") -> int:
+        """What new chunks take, in bytes, that a ragged value of ``size`` elements begins."""
+        if not self._extent:
+            self._extent = ragged_extent(size, itemsize, run.expected, run.chunk_bytes)
+        chunks = -(-(self._elements + size) // self._extent) - -(-self._elements // self._extent)
+        return chunks * self._extent * itemsize
+
+    def misfit(self, value: np.ndarray) -> Optional[str]:
+        """Why a value cannot be stored where the others are, or None."""
+        if storable(value).dtype != self.dtype:
+            return f"of dtype {value.dtype.name}, {self.spec.dtype} expected"
+        if self.spec.layout == "fixed" and value.shape != self.spec.shape:
+            return f"of shape {value.shape}, {self.spec.shape} expected"
+        if value.ndim > RAGGED_DIMENSIONS and self.spec.layout != "fixed":
+            return f"of {value.ndim} dimensions, at most {RAGGED_DIMENSIONS} can be stored"
+        return None
+
+    def is_new(self, content: Tuple[Digest, Tuple[int, ...]], level: str) -> bool:
+        """Whether a value is not kept yet as a level wants it."""
+        known = self._known.get(content)
+        if known is None:
+            return True
+        if known.version >= 0:
+            return False
+        if level == "full" or known.summary is None:
+            return True
+        return level == "sketch" and not known.summary.sketched
+
+    def place(
+        self, content: Tuple[Digest, Tuple[int, ...]], level: str, *, size: int = 0
+    ) -> Placed:
+        """Decides where a value goes.
+
+        Args:
+            content: its digest and its shape: zeros of shapes (2, 6) and (3, 4) have one digest and
+                are not one value.
+            level: how much of it is to be kept.
+            size: how many elements it has.
+        """
+        new = self.is_new(content, level)
+        known = self._known.get(content)
+        if known is None:
+            if len(self._known) >= KNOWN_VERSIONS:
+                self._known.pop(next(iter(self._known)))
+            known = self._known[content] = _Known()
+        if not new:
+            return Placed(known.version, None if known.version >= 0 else known.summary, new=False)
+        if level == "full":
+            known.version = self._next
+            self._next += 1
+            self._elements += size
+            return Placed(known.version, None, new=True)
+        known.summary = Summary()
+        known.summary.sketched = level == "sketch"
+        self.summarized += 1
+        return Placed(-1, known.summary, new=True)
 
 
 def _finite_json(value: Any) -> Any:
@@ -69,9 +158,12 @@ def _finite_json(value: Any) -> Any:
 class Run:
     """The main thread's half of a run: which values are known, which row comes next."""
 
-    def __init__(self, about: Mapping[str, Any], level: str) -> None:
+    def __init__(self, about: Mapping[str, Any], levels: Levels) -> None:
         self.about = dict(about)
-        self.level = level
+        self.levels = levels
+        self.ceiling = "full"
+        self.expected = 1
+        self.chunk_bytes = 1
         self.columns: Dict[Key, Column] = {}
         self.aliases: List[TensorSpec] = []
         self.counts = {"state": 0, "observed": 0}
@@ -89,9 +181,8 @@ class Run:
             self.aliases.append(spec)
             return None
         table = "state" if spec.role in STATE_ROLES else "observed"
-        # Scalars cost nothing and carry the run's story: they are kept at every level.
-        keep = self.level == "full" or spec.shape == ()
-        column = Column(spec, table, number=self.counts[table], keep=keep)
+        level = self.levels.of(spec)
+        column = Column(spec, table, number=self.counts[table], level=level)
         self.counts[table] += 1
         self.columns[spec.role, spec.name] = column
         return column
@@ -109,7 +200,7 @@ class Run:
         result = dict(self.about)
         result.update(
             status=self.status,
-            level=self.level,
+            level=self.levels.described(),
             fits=self.fits,
             tensors=tensors,
             events=list(self.events),

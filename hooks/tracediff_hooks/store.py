@@ -1,33 +1,28 @@
-"""Writes a trace through the zarr library of this environment, in format 2.
+"""The trace on disk, as docs/trace-format.md lays it out; knows nothing of training."""
 
-The layout is that of docs/trace-format.md. Knows zarr 2.10 and later and zarr 3, and nothing of
-training.
-"""
-
+import json
 import os
-import shutil
-from typing import Any, Dict, List, Optional, Tuple
-from urllib.parse import quote
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-import numcodecs
 import numpy as np
-import zarr
+
+from tracediff_hooks.arrays import ChunkedArray, GZip, put_attributes, put_group
+from tracediff_hooks.files import Files, LocalFiles, RemoteFiles
+from tracediff_hooks.moments import FIELDS
+from tracediff_hooks.run import Summary
+from tracediff_hooks.values import FixedValues, RaggedValues, Storage
 
 FORMAT = 1
-CHUNK_BYTES = 4 << 20
-"""Values of one tensor are gathered until they fill a chunk of about this size: zarr's work is per
-chunk, so chunks should be large; a chunk that is not full still takes its whole size on disk, so
-not too large."""
-MAX_CHUNK_BYTES = 256 << 20
-"""A single value larger than this is split along its first axis (Blosc cannot take 2 GiB)."""
 TABLE_CHUNK_BYTES = 256 << 10
-RAGGED_DIMENSIONS = 8
-
-_ZARR_3 = int(zarr.__version__.split(".")[0]) >= 3
 
 
 class TraceExistsError(FileExistsError):
     """The store to be written is there already."""
+
+
+def where(path: str) -> str:
+    """Where a path leads, symbolic links followed; a URL leads to itself."""
+    return path if "://" in path else os.path.realpath(path)
 
 
 def check_target(path: str, *, overwrite: bool) -> None:
@@ -36,16 +31,17 @@ def check_target(path: str, *, overwrite: bool) -> None:
     Raises:
         TraceExistsError: something is there; with ``overwrite`` only if it is not a trace.
     """
-    if not os.path.lexists(path):
+    target = where(path)
+    if not os.path.lexists(target):
         return
-    if os.path.isdir(path) and not os.listdir(path):
+    if os.path.isdir(target) and not os.listdir(target):
         return
     if not overwrite:
         raise TraceExistsError(
             f"{path} exists already; pass overwrite=True (tracediff-record: --overwrite) "
             "to replace it, or record to another path"
         )
-    if not _is_trace(path):
+    if not _is_trace(target):
         raise TraceExistsError(
             f"{path} exists and is not a trace, so overwrite=True does not delete it; "
             "record to another path"
@@ -54,8 +50,9 @@ def check_target(path: str, *, overwrite: bool) -> None:
 
 def _is_trace(path: str) -> bool:
     try:
-        return "tracediff" in zarr.open_group(path, mode="r").attrs
-    except Exception:  # whatever zarr raises here means: not one of ours
+        with open(os.path.join(path, ".zattrs"), encoding="utf-8") as file:
+            return "tracediff" in json.load(file)
+    except (OSError, ValueError, TypeError):
         return False
 
 
@@ -69,6 +66,8 @@ def compressor(name: Optional[str]) -> Optional[Any]:
         return None
     if name not in ("lz4", "zstd"):
         raise ValueError(f"compression must be None, 'lz4' or 'zstd', not {name!r}")
+    import numcodecs  # comes with zarr; most traces are not compressed and need not wait for it
+
     return numcodecs.Blosc(cname=name, clevel=5, shuffle=numcodecs.Blosc.BITSHUFFLE)
 
 
@@ -80,322 +79,217 @@ class TraceStore:
     ) -> None:
         # Again, for training may begin long after the callback was made.
         check_target(path, overwrite=overwrite)
-        if overwrite and os.path.lexists(path):
-            shutil.rmtree(path)
-        if "://" not in path:
-            os.makedirs(path, exist_ok=True)  # where that fails, it says better why than zarr does
-        options = {"zarr_format": 2} if _ZARR_3 else {}
-        self._root = zarr.open_group(path, mode="w", **options)
-        self._root.attrs.update({"tracediff": {"format": FORMAT, "writer": writer}})
         self._codec = compressor(compression)
+        self.files: Files = (
+            RemoteFiles(path) if "://" in path else LocalFiles(where(path), overwrite=overwrite)
+        )
+        put_attributes(self.files, "", {"tracediff": {"format": FORMAT, "writer": writer}})
         self._runs = 0
 
-    def create_run(self, attributes: Dict[str, Any]) -> "RunGroup":
-        """Makes the group of the next run."""
-        group = self._root.create_group(f"run-{self._runs}")
+    def create_run(
+        self, attributes: Dict[str, Any], *, expected: int, chunk_bytes: int
+    ) -> "RunGroup":
+        """Makes the group of the next run, of which about ``expected`` steps will come."""
+        storage = Storage(
+            self.files,
+            codec=self._codec,
+            expected=expected,
+            chunk_bytes=chunk_bytes,
+        )
         self._runs += 1
-        return RunGroup(group, attributes, self._codec)
+        return RunGroup(storage, f"run-{self._runs - 1}", attributes)
 
-
-def _create_array(
-    group: Any,
-    name: str,
-    shape: Tuple[int, ...],
-    chunks: Tuple[int, ...],
-    dtype: Any,
-    fill: Any,
-    codec: Optional[Any],
-) -> Any:
-    if _ZARR_3:
-        return group.create_array(
-            name,
-            shape=shape,
-            chunks=chunks,
-            dtype=dtype,
-            fill_value=fill,
-            compressors=codec,
-            filters=None,
-        )
-    return group.create_dataset(
-        name, shape=shape, chunks=chunks, dtype=dtype, fill_value=fill, compressor=codec
-    )
-
-
-class GrowingArray:
-    """An array that grows along its first axis and is written in whole chunks where possible.
-
-    Rows given to `append` wait until a chunk is full or `flush` is called. The array on disk is
-    made longer well ahead of what is written, because every change of its length rewrites its
-    metadata file; `trim` ends that.
-    """
-
-    def __init__(
-        self,
-        group: Any,
-        name: str,
-        row_shape: Tuple[int, ...],
-        dtype: Any,
-        *,
-        rows_per_chunk: int,
-        expected: int = 1,
-        fill: Any = 0,
-        codec: Optional[Any] = None,
-        inner_chunks: Optional[Tuple[int, ...]] = None,
-    ) -> None:
-        chunks = (rows_per_chunk,) + (inner_chunks or row_shape)
-        chunks = tuple(max(1, extent) for extent in chunks)
-        self._array = _create_array(group, name, (expected, *row_shape), chunks, dtype, fill, codec)
-        self._row_shape = row_shape
-        self._length = expected
-        self._rows_per_chunk = rows_per_chunk
-        self._pending: List[np.ndarray] = []
-        self._pending_rows = 0
-        self._written = 0
-
-    def append(self, rows: np.ndarray) -> None:
-        """Takes rows, shape (n, ``*row_shape``); they must not change afterwards."""
-        self._pending.append(rows)
-        self._pending_rows += len(rows)
-        if self._written % self._rows_per_chunk + self._pending_rows >= self._rows_per_chunk:
-            self.flush()
-
-    def flush(self) -> None:
-        """Writes the rows that wait."""
-        if not self._pending_rows:
-            return
-        rows = self._pending[0] if len(self._pending) == 1 else np.concatenate(self._pending)
-        end = self._written + len(rows)
-        if end > self._length:
-            self._resize(max(end, 2 * self._length))
-        self._array[self._written : end] = rows
-        self._written = end
-        self._pending = []
-        self._pending_rows = 0
-
-    def trim(self) -> None:
-        """Flushes and makes the array as long as what was written."""
-        self.flush()
-        if self._length != self._written:
-            self._resize(self._written)
-
-    def widen(self, columns: int) -> None:
-        """Makes room for more columns; existing rows hold the fill value there."""
-        self.flush()
-        self._row_shape = (columns, *self._row_shape[1:])
-        self._resize(self._length)
-
-    def _resize(self, length: int) -> None:
-        self._length = length
-        self._array.resize((length, *self._row_shape))
-
-
-class _FixedValues:
-    def __init__(
-        self,
-        group: Any,
-        path: str,
-        shape: Tuple[int, ...],
-        dtype: Any,
-        codec: Optional[Any],
-        expected: int,
-    ) -> None:
-        nbytes = max(1, int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize)
-        inner = shape
-        if nbytes > MAX_CHUNK_BYTES and shape:
-            first = max(1, shape[0] * MAX_CHUNK_BYTES // nbytes)
-            inner = (first, *shape[1:])
-        rows = int(min(1024, expected, max(1, CHUNK_BYTES // nbytes)))
-        self._values = GrowingArray(
-            group,
-            path,
-            shape,
-            dtype,
-            rows_per_chunk=rows,
-            expected=expected,
-            codec=codec,
-            inner_chunks=inner,
-        )
-
-    def append(
-        self,
-        value: np.ndarray,
-        rows: Optional[np.ndarray],  # noqa: ARG002 - called as `_RaggedValues`, which may have them
-    ) -> None:
-        self._values.append(value[np.newaxis])
-
-    def flush(self) -> None:
-        self._values.flush()
-
-    def trim(self) -> None:
-        self._values.trim()
-
-
-class _RaggedValues:
-    def __init__(
-        self,
-        group: Any,
-        path: str,
-        dtype: Any,
-        codec: Optional[Any],
-        *,
-        sparse: bool,
-        expected: int,
-    ) -> None:
-        self._group = group.create_group(path)
-        self._dtype = np.dtype(dtype)
-        self._codec = codec
-        self._sparse = sparse
-        self._expected = expected
-        self._data: Optional[GrowingArray] = None
-        self._rows: Optional[GrowingArray] = None
-        self._shape = GrowingArray(
-            self._group,
-            "shape",
-            (RAGGED_DIMENSIONS,),
-            np.int64,
-            rows_per_chunk=min(1024, expected),
-            expected=expected,
-            fill=-2,
-            codec=numcodecs.GZip(1),
-        )
-
-    def append(self, value: np.ndarray, rows: Optional[np.ndarray]) -> None:
-        if self._data is None:
-            # The first value tells how much will come.
-            self._data = self._flat("data", self._dtype, value.size, self._codec)
-            if self._sparse:
-                self._rows = self._flat("rows", np.dtype(np.int64), len(value), numcodecs.GZip(1))
-        shape = np.full((1, RAGGED_DIMENSIONS), -1, np.int64)
-        shape[0, : value.ndim] = value.shape
-        self._data.append(value.reshape(-1))
-        self._shape.append(shape)
-        if self._rows is not None and rows is not None:
-            self._rows.append(rows)
-
-    def _flat(self, name: str, dtype: Any, size: int, codec: Optional[Any]) -> GrowingArray:
-        extent = max(1, min(CHUNK_BYTES // dtype.itemsize, size * self._expected))
-        return GrowingArray(
-            self._group, name, (), dtype, rows_per_chunk=extent, expected=extent, codec=codec
-        )
-
-    def _arrays(self) -> List[GrowingArray]:
-        return [array for array in (self._data, self._rows, self._shape) if array is not None]
-
-    def flush(self) -> None:
-        for array in self._arrays():
-            array.flush()
-
-    def trim(self) -> None:
-        for array in self._arrays():
-            array.trim()
+    def close(self) -> None:
+        """Closes every file."""
+        self.files.close()
 
 
 class _Table:
     """Versions and digests of a family of tensors, one column each."""
 
-    def __init__(self, group: Any, name: str, columns: int) -> None:
-        table = group.create_group(name)
-        rows = int(min(4096, max(16, TABLE_CHUNK_BYTES // (16 * max(1, columns)))))
-        gzip = numcodecs.GZip(1)
+    def __init__(self, files: Files, path: str, columns: int) -> None:
+        put_group(files, path)
+        self._files = files
+        self._path = path
         self._columns = columns
-        self._version = GrowingArray(
-            table, "version", (columns,), np.int32, rows_per_chunk=rows, fill=-1, codec=gzip
-        )
-        self._digest = GrowingArray(
-            table, "digest", (columns, 2), np.uint64, rows_per_chunk=rows, codec=gzip
+        self._rows = 0
+        self._rows_per_chunk = int(min(4096, max(16, TABLE_CHUNK_BYTES // (16 * max(1, columns)))))
+        self._arrays: Dict[str, ChunkedArray] = {}
+        self._make("version", np.int32, fill=-1)
+        self._make("digest", np.uint64, 2)
+
+    def _make(self, name: str, dtype: Any, *inner: int, fill: Any = 0) -> None:
+        self._arrays[name] = ChunkedArray(
+            self._files,
+            f"{self._path}/{name}",
+            (self._columns, *inner),
+            dtype,
+            rows_per_chunk=self._rows_per_chunk,
+            fill=fill,
+            start=self._rows,
         )
 
-    def append(self, versions: np.ndarray, digests: np.ndarray) -> None:
+    def append(
+        self,
+        versions: np.ndarray,
+        digests: np.ndarray,
+        summaries: Sequence[Tuple[int, "Summary"]],
+    ) -> None:
+        """Takes the next row; ``summaries`` of the columns that have one."""
         if len(versions) > self._columns:
             self._columns = len(versions)
-            self._version.widen(self._columns)
-            self._digest.widen(self._columns)
-        self._version.append(versions[np.newaxis])
-        self._digest.append(digests[np.newaxis])
+            for array in self._arrays.values():
+                array.widen(self._columns)
+        if summaries and "statistics" not in self._arrays:
+            self._make("statistics", np.float64, len(FIELDS), fill=float("nan"))
+            self._make("sketch", np.int32, fill=-1)
+            self._make("rows", np.int32, fill=-1)
+        self._arrays["version"].append(versions[np.newaxis])
+        self._arrays["digest"].append(digests[np.newaxis])
+        if "statistics" in self._arrays:
+            self._append_summaries(summaries)
+        self._rows += 1
 
-    def flush(self) -> None:
-        self._version.flush()
-        self._digest.flush()
+    def _append_summaries(self, summaries: Sequence[Tuple[int, "Summary"]]) -> None:
+        statistics = np.full((1, self._columns, len(FIELDS)), np.nan)
+        places = np.full((2, 1, self._columns), -1, np.int32)
+        for column, summary in summaries:
+            if summary.statistics is not None:
+                statistics[0, column] = summary.statistics
+            places[:, 0, column] = summary.sketch, summary.rows
+        self._arrays["statistics"].append(statistics)
+        self._arrays["sketch"].append(places[0])
+        self._arrays["rows"].append(places[1])
 
-    def trim(self) -> None:
-        self._version.trim()
-        self._digest.trim()
+    def arrays(self) -> List[ChunkedArray]:
+        """The arrays it consists of."""
+        return list(self._arrays.values())
 
 
 class RunGroup:
     """One run on disk. Nothing is promised to be there before `flush` returns."""
 
-    def __init__(self, group: Any, attributes: Dict[str, Any], codec: Optional[Any]) -> None:
-        self._group = group
-        self._codec = codec
+    def __init__(self, storage: Storage, path: str, attributes: Dict[str, Any]) -> None:
+        self._storage = storage
+        self._files = files = storage.files
+        self._path = path
         self._values: Dict[str, Any] = {}
+        self._numbers: Dict[str, int] = {}
         self._tables: Dict[str, _Table] = {}
-        self._steps: Dict[str, GrowingArray] = {}
-        self._external: Dict[str, GrowingArray] = {}
+        put_group(files, path)
         self.write_attributes(attributes)
-        self._progress = _create_array(
-            group, "progress", (1,), (1,), np.int64, 0, numcodecs.GZip(1)
-        )
-        self._progress[0] = 0
-        steps = group.create_group("steps")
-        for name in ("fit", "epoch", "batch"):
-            self._steps[name] = self._column(steps, name, np.int32, -1)
-        self._steps["seconds"] = self._column(steps, "seconds", np.float64, float("nan"))
-        external = group.create_group("external")
-        for name, dtype in (("step", np.int64), ("column", np.int32), ("version", np.int32)):
-            self._external[name] = self._column(external, name, dtype, -1)
-        self._external["digest"] = GrowingArray(
-            external, "digest", (2,), np.uint64, rows_per_chunk=1024, codec=numcodecs.GZip(1)
+        self._progress = ChunkedArray(files, f"{path}/progress", (), np.int64, rows_per_chunk=1)
+        self._put_progress(0)
+        put_group(files, f"{path}/steps")
+        self._steps = {
+            name: self._column(f"steps/{name}", np.int32, -1) for name in ("fit", "epoch", "batch")
+        }
+        self._steps["seconds"] = self._column("steps/seconds", np.float64, float("nan"))
+        put_group(files, f"{path}/external")
+        self._external = {
+            name: self._column(f"external/{name}", dtype, -1)
+            for name, dtype in (("step", np.int64), ("column", np.int32), ("version", np.int32))
+        }
+        self._external["digest"] = ChunkedArray(
+            files, f"{path}/external/digest", (2,), np.uint64, rows_per_chunk=1024
         )
 
-    @staticmethod
-    def _column(group: Any, name: str, dtype: Any, fill: Any) -> GrowingArray:
-        # A value that never occurs as fill: zarr leaves out chunks that hold nothing else, and one
-        # that was lost must not look like that.
-        return GrowingArray(
-            group, name, (), dtype, rows_per_chunk=4096, fill=fill, codec=numcodecs.GZip(1)
+    def _column(self, name: str, dtype: Any, fill: Any) -> ChunkedArray:
+        # A value that never occurs as fill: a reader takes a chunk that is not there for one that
+        # holds nothing else, and one that was lost must not look like that.
+        return ChunkedArray(
+            self._files, f"{self._path}/{name}", (), dtype, rows_per_chunk=4096, fill=fill
         )
+
+    def _put_progress(self, steps: int) -> None:
+        data = GZip.encode(np.array([steps], "<i8"))
+        self._files.put(f"{self._path}/progress/0", data)
 
     def write_attributes(self, attributes: Dict[str, Any]) -> None:
         """Writes what the run is described by, in place of what stood there."""
-        self._group.attrs.update({"run": attributes})
+        put_attributes(self._files, self._path, {"run": attributes})
 
     def create_values(
-        self, path: str, layout: str, shape: Optional[Tuple[int, ...]], dtype: Any, expected: int
+        self, path: str, layout: str, shape: Optional[Tuple[int, ...]], dtype: Any
     ) -> None:
-        """Makes room for a tensor of which about ``expected`` values will come."""
+        """Makes room for the values of a tensor."""
+        at = f"{self._path}/{path}"
         if layout == "fixed":
-            self._values[path] = _FixedValues(
-                self._group, path, tuple(shape or ()), dtype, self._codec, expected
-            )
+            self._values[path] = FixedValues(self._storage, at, tuple(shape or ()), dtype)
         else:
-            self._values[path] = _RaggedValues(
-                self._group,
-                path,
-                dtype,
-                self._codec,
-                sparse=layout == "sparse",
-                expected=expected,
-            )
+            self._values[path] = RaggedValues(self._storage, at, dtype, sparse=layout == "sparse")
 
-    def append_value(self, path: str, value: np.ndarray, rows: Optional[np.ndarray]) -> None:
+    def append_value(
+        self, path: str, value: np.ndarray, shape: Tuple[int, ...], rows: Optional[np.ndarray]
+    ) -> None:
         """Takes the next value of a tensor; ``rows`` where it is sparse."""
-        self._values[path].append(value, rows)
+        self._values[path].append(value, shape, rows)
 
-    def append_row(self, table: str, versions: np.ndarray, digests: np.ndarray) -> None:
+    def append_row(
+        self,
+        table: str,
+        versions: np.ndarray,
+        digests: np.ndarray,
+        summaries: Sequence[Tuple[int, "Summary"]],
+    ) -> None:
         """Takes the next row of a table: which version each tensor has, and its digest."""
         if table not in self._tables:
-            self._tables[table] = _Table(self._group, table, len(versions))
-        self._tables[table].append(versions, digests)
+            self._tables[table] = _Table(self._files, f"{self._path}/{table}", len(versions))
+        self._tables[table].append(versions, digests, summaries)
+
+    def append_sketch(self, path: str, numbers: np.ndarray) -> int:
+        """Takes the next sketch of a tensor and returns its position."""
+        if path not in self._values:
+            self.create_values(path, "ragged", None, np.float64)
+        return self._append_numbered(path, numbers)
+
+    def append_rows(self, path: str, digests: np.ndarray) -> int:
+        """Takes the next row digests of a tensor and returns their position."""
+        if path not in self._values:
+            self.create_values(path, "ragged", None, np.uint64)
+        return self._append_numbered(path, digests)
+
+    def _append_numbered(self, path: str, numbers: np.ndarray) -> int:
+        self._values[path].append(numbers, numbers.shape, None)
+        position = self._numbers.get(path, 0)
+        self._numbers[path] = position + 1
+        return position
 
     def append_external(
-        self, step: int, column: int, version: int, digest: Tuple[int, int]
+        self,
+        step: int,
+        column: int,
+        version: int,
+        digest: Tuple[int, int],
+        summary: Optional["Summary"],
     ) -> None:
         """Takes a state tensor that changed between the step before ``step`` and ``step``."""
-        self._external["step"].append(np.array([step], np.int64))
-        self._external["column"].append(np.array([column], np.int32))
-        self._external["version"].append(np.array([version], np.int32))
-        self._external["digest"].append(np.array([digest], np.uint64))
+        external = self._external
+        if summary is not None and "statistics" not in external:
+            for name, dtype, inner, fill in (
+                ("statistics", np.float64, (len(FIELDS),), float("nan")),
+                ("sketch", np.int32, (), -1),
+            ):
+                external[name] = ChunkedArray(
+                    self._files,
+                    f"{self._path}/external/{name}",
+                    inner,
+                    dtype,
+                    rows_per_chunk=1024,
+                    fill=fill,
+                    start=external["step"].rows,
+                )
+        external["step"].append(np.array([step], np.int64))
+        external["column"].append(np.array([column], np.int32))
+        external["version"].append(np.array([version], np.int32))
+        external["digest"].append(np.array([digest], np.uint64))
+        if "statistics" in external:
+            row = np.full((1, len(FIELDS)), np.nan)
+            if summary is not None and summary.statistics is not None:
+                row[0] = summary.statistics
+            external["statistics"].append(row)
+            place = -1 if summary is None else summary.sketch
+            external["sketch"].append(np.array([place], np.int32))
 
     def append_step(self, fit: int, epoch: int, batch: int, seconds: float) -> None:
         """Takes where a step stands, and when it ended in seconds since its run began."""
@@ -403,24 +297,19 @@ class RunGroup:
             self._steps[name].append(np.array([number], np.int32))
         self._steps["seconds"].append(np.array([seconds], np.float64))
 
-    def _parts(self) -> List[Any]:
-        parts = list(self._values.values())
-        for family in (self._tables, self._external, self._steps):
-            parts.extend(family.values())
-        return parts
+    def _arrays(self) -> List[Any]:
+        parts = [*self._values.values(), *self._tables.values()]
+        arrays = [array for part in parts for array in part.arrays()]
+        return [*arrays, *self._external.values(), *self._steps.values()]
 
     def flush(self, steps: int) -> None:
         """Brings everything to disk, the number of complete steps last."""
-        for part in self._parts():
-            part.flush()
-        self._progress[0] = steps
+        self._files.check()
+        for array in self._arrays():
+            array.flush()
+        self._put_progress(steps)
 
     def trim(self) -> None:
         """Makes every array as long as what was written: nothing more is to come for now."""
-        for part in self._parts():
-            part.trim()
-
-
-def values_path(role: str, name: str) -> str:
-    """Where the values of a tensor stand in its run."""
-    return "values/{}/{}".format(role, quote(name, safe="/-_."))
+        for array in self._arrays():
+            array.trim()

@@ -1,6 +1,7 @@
 """What hook and recorder say about tensors: names, the table's lines, values, storable dtypes."""
 
 from typing import NamedTuple, Optional, Tuple, Union
+from urllib.parse import quote
 
 import numpy as np
 
@@ -85,3 +86,8 @@ def storage_dtype(name: str) -> str:
     except TypeError:
         return {"bfloat16": "u2"}.get(name, "u1")
     return name if plain_numpy(dtype) else f"u{dtype.itemsize}"
+
+
+def stored_at(family: str, role: str, name: str) -> str:
+    """Where the values, the sketches or the row digests of a tensor stand in its run."""
+    return "{}/{}/{}".format(family, role, quote(name, safe="/-_."))

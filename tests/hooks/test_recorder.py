@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tracediff_hooks import run as run_module
-from tracediff_hooks import store as store_module
+from tracediff_hooks import values as values_module
 from tracediff_hooks import writer as writer_module
 from tracediff_hooks.digest import digest_of
 from tracediff_hooks.recorder import Recorder, SparseRows, TensorSpec
@@ -458,7 +458,7 @@ def test_level_digest_keeps_scalars_and_digests(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("size", "level"), [(64 << 20, "full"), ((64 << 20) + 1, "digest"), (10 << 30, "digest")]
+    ("size", "level"), [(64 << 20, "full"), ((64 << 20) + 1, "sketch"), (10 << 30, "sketch")]
 )
 def test_level_auto_keeps_everything_of_small_models_and_says_where_not(
     tmp_path, capsys, size, level
@@ -474,7 +474,7 @@ def test_level_auto_keeps_everything_of_small_models_and_says_where_not(
     assert run.about["level"] == level
     said = capsys.readouterr().err
     told = [event["kind"] for event in run.about["events"]]
-    assert (bool(said), told) == ((level == "digest"), ["level"] * (level == "digest"))
+    assert (bool(said), told) == ((level == "sketch"), ["level"] * (level == "sketch"))
 
 
 def test_level_full_keeps_everything_of_large_models(tmp_path, capsys):
@@ -597,7 +597,7 @@ def test_a_paused_run_is_complete_and_goes_on(tmp_path):
 @pytest.mark.parametrize("flush_every", [1, 3, 1000])
 def test_values_may_cross_chunks_at_any_place(tmp_path, monkeypatch, flush_every):
     # Given chunks of 40 bytes, five values of eight bytes, and flushes in between
-    monkeypatch.setattr(store_module, "CHUNK_BYTES", 40)
+    monkeypatch.setattr(values_module, "CHUNK_BYTES", 40)
     recorder = Recorder(tmp_path / "a.zarr")
     recorder.begin_run({}, [weight(), observed("input/0", "input", shape=None, ragged=True)])
     key = ("input", "input/0")
@@ -618,8 +618,8 @@ def test_values_may_cross_chunks_at_any_place(tmp_path, monkeypatch, flush_every
 
 def test_a_value_larger_than_a_codec_takes_is_split(tmp_path, monkeypatch):
     # Given that a chunk may have 64 bytes, when a value has 400
-    monkeypatch.setattr(store_module, "CHUNK_BYTES", 40)
-    monkeypatch.setattr(store_module, "MAX_CHUNK_BYTES", 64)
+    monkeypatch.setattr(values_module, "CHUNK_BYTES", 40)
+    monkeypatch.setattr(values_module, "MAX_CHUNK_BYTES", 64)
     value = np.arange(100, dtype=np.float32).reshape(25, 4)
     key = ("weight", "w")
     run = record(tmp_path / "a.zarr", [weight(shape=(25, 4))], [({key: value}, {key: value + 1})])

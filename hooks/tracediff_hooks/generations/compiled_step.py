@@ -221,7 +221,7 @@ class CompiledStepHook(abc.ABC):
         return self._session.before(self._model, state)
 
     def _after(self) -> Dict[Key, np.ndarray]:
-        return {t.key: np.asarray(self._native(t.variable).numpy()) for t in self._state}
+        return {t.key: view(self._native(t.variable)) for t in self._state}
 
     def _environment(self) -> Dict[str, Any]:
         """Devices, threads and seed, which TensorFlow 2 tells alike in all versions."""

@@ -251,10 +251,10 @@ class KerasGraphHook:
         found: Dict[Key, Value] = {}
         for place, value in self._fetched.items():
             if place.part == "dense":
-                found[place.key] = np.array(value)
+                found[place.key] = np.asarray(value)
             elif place.part == "values":
                 rows = np.array(self._fetched[_Fetched(place.key, "rows")], np.int64)
-                found[place.key] = SparseRows(np.array(value), rows)
+                found[place.key] = SparseRows(np.asarray(value), rows)
         return found
 
     def _metrics(self, values: Any) -> Dict[Key, np.ndarray]:
@@ -318,7 +318,7 @@ class KerasGraphHook:
         return self._session.before(self._model, self._views())
 
     def _after(self) -> Dict[Key, np.ndarray]:
-        return {key: np.array(value) for key, value in self._views().items()}
+        return self._views()
 
     def _views(self) -> Dict[Key, np.ndarray]:
         """The state in memory that may be the variables' own."""

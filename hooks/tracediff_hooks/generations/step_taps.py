@@ -178,8 +178,7 @@ class StepTaps:
             if parts[0] == "loss":
                 found["loss", "loss"] = _array(tensor)
             elif parts[0] == "batch":
-                # A batch may stand in memory that the user's pipeline fills again.
-                found[parts[1], parts[2]] = np.array(_array(tensor))
+                found[parts[1], parts[2]] = _array(tensor)
             elif int(parts[1]) in weight_names:
                 key = (parts[0], weight_names[int(parts[1])])
                 if parts[2] == "dense":
@@ -193,13 +192,11 @@ class StepTaps:
 
 def view(variable: Any) -> np.ndarray:
     """The value of an eager variable in memory that may be its own: `numpy()` would copy it."""
-    tensor = variable.read_value()
-    return np.asarray(tensor._numpy() if hasattr(tensor, "_numpy") else tensor.numpy())
+    # Not `read_value`, which passes the value through one more operation.
+    return _array(variable.value())
 
 
 def _array(tensor: Any) -> np.ndarray:
-    """What came out of the step, on the host.
-
-    It was computed for this alone, so nothing else will write to it.
-    """
-    return np.asarray(tensor.numpy() if hasattr(tensor, "numpy") else tensor)
+    """A tensor's value on the host, in its own memory where that is there: `numpy()` copies it."""
+    read = getattr(tensor, "_numpy", None) or getattr(tensor, "numpy", None)
+    return np.asarray(read() if read is not None else tensor)
