@@ -23,7 +23,9 @@ class GZip:
     @staticmethod
     def encode(data: Any) -> bytes:
         """Compresses the bytes of an array."""
-        deflate = zlib.compressobj(1, zlib.DEFLATED, 31)  # 31: with the header of gzip, no time in it
+        deflate = zlib.compressobj(
+            1, zlib.DEFLATED, 31
+        )  # 31: with the header of gzip, no time in it
         return deflate.compress(data) + deflate.flush()
 
     @classmethod
@@ -251,10 +253,10 @@ class ChunkedArray(_Array):
         number = (self._rows - 1) // self._chunks[0]
         for place in itertools.product(*map(range, self._grid())):
             chunk = np.full(self._chunks, self._fill, self._dtype)
-            source = (slice(None),) + tuple(
+            source = [
                 slice(at * extent, (at + 1) * extent) for at, extent in zip(place, self._chunks[1:])
-            )
-            part = self._buffer[source]
+            ]
+            part = self._buffer[(slice(None), *source)]
             chunk[tuple(slice(0, extent) for extent in part.shape)] = part
             data = chunk.tobytes() if self._codec is None else self._codec.encode(chunk)
             self._files.put(self._chunk(number, *place), data)

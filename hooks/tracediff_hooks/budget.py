@@ -57,7 +57,7 @@ class Budget:
         path: where the trace will be.
     """
 
-    def __init__(self, limit: Union[None, int, str], path: str) -> None:
+    def __init__(self, limit: Union[int, str, None], path: str) -> None:
         self.given = limit is not None
         self._path = path
         self.limit = DEFAULT_BYTES if limit is None else parse_size(limit)

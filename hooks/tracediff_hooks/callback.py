@@ -3,10 +3,11 @@
 import contextlib
 import os
 import weakref
-from typing import Any, Dict, Iterator, Mapping, Optional, Union
+from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Union
 
 from tracediff_hooks.generations import UnsupportedModel, hook_for
 from tracediff_hooks.generations.gradient_registry import watch_loaded
+from tracediff_hooks.levels import Level, Steps
 from tracediff_hooks.recorder import Recorder
 from tracediff_hooks.replay import Replay, ReplayRefused
 from tracediff_hooks.replay.control import Control
@@ -36,8 +37,19 @@ class TraceCallback:
 
     Args:
         store: where to write the trace; a folder that must not exist yet.
-        level: ``"full"`` keeps every element, ``"digest"`` keeps digests and scalars, ``"auto"``
-            keeps every element unless one step is larger than 64 MiB.
+        level: ``"full"`` keeps every element, ``"sketch"`` a random projection that tells how far
+            two runs are apart to 3 per cent, ``"digest"`` whether they are; ``"auto"`` keeps every
+            element unless one step is larger than 64 MiB, and then sketches. Or one for each role,
+            ``{"weight": "full", "gradient": "sketch"}``; roles left out are ``"auto"``. Digests,
+            statistics and scalars are kept at every level, at every step.
+        steps: the steps at which elements and sketches are kept: a number for the first so many, a
+            text such as ``":20,100:120,::1000"`` in the notation of Python's slices, slices,
+            ranges, or a function of the step. At other steps, what level ``digest`` keeps.
+        tensors: patterns of names, such as ``["hidden/*"]``: of these elements are kept, where the
+            level says so, and of others sketches.
+        budget: what the trace may take on disk, as a number of bytes or ``"2GB"``; by default
+            10 GiB, or nine tenths of what the disk has left. Where it is used up, the level is
+            lowered; training is never stopped.
         overwrite: replace a trace that stands at ``store``.
         compression: None, ``"lz4"`` or ``"zstd"``; float32 training state shrinks little and costs
             time.
@@ -45,7 +57,7 @@ class TraceCallback:
 
     Raises:
         TraceExistsError: something stands at ``store``; nothing is ever overwritten silently.
-        ValueError: a level or compression that does not exist.
+        ValueError: an option that does not exist.
 
     With ``replay``, `fit` raises `ReplayRefused` where the training cannot be controlled as asked.
     """
@@ -60,14 +72,25 @@ class TraceCallback:
         self,
         store: Union[str, "os.PathLike[str]"],
         *,
-        level: str = "auto",
+        level: Level = "auto",
+        steps: Steps = None,
+        tensors: Union[str, Sequence[str], None] = None,
+        budget: Union[int, str, None] = None,
         overwrite: bool = False,
         compression: Optional[str] = None,
         replay: Optional[Replay] = None,
     ) -> None:
         watch_loaded()
         self._replay = replay
-        self._recorder = Recorder(store, level=level, overwrite=overwrite, compression=compression)
+        self._recorder = Recorder(
+            store,
+            level=level,
+            steps=steps,
+            tensors=tensors,
+            budget=budget,
+            overwrite=overwrite,
+            compression=compression,
+        )
         self._session: Optional[Session] = None
         self._hook: Any = None
         self.params: Mapping[str, Any] = {}

@@ -7,10 +7,11 @@ import os
 import runpy
 import sys
 import types
-from typing import Any, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Union
 
 from tracediff_hooks._version import __version__
-from tracediff_hooks.recorder import LEVELS
+from tracediff_hooks.budget import parse_size
+from tracediff_hooks.levels import Levels, schedule
 
 EPILOG = """\
 examples:
@@ -49,10 +50,32 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--overwrite", action="store_true", help="replace a trace that is there")
     parser.add_argument(
         "--level",
-        choices=LEVELS,
+        type=_level,
         default="auto",
-        help="keep every element (full), only digests and scalars (digest), or full unless a step "
-        "is larger than 64 MiB (auto, the default)",
+        help="keep every element (full), projections that tell how far apart two runs are "
+        "(sketch), only whether they are (digest), or full unless a step is larger than 64 MiB, "
+        "then sketch (auto, the default); or a level for each role: weight=full,gradient=sketch",
+    )
+    parser.add_argument(
+        "--steps",
+        type=_steps,
+        metavar="STEPS",
+        help="keep elements and sketches at these steps only, digests and statistics at all: "
+        ":20,100:120,::1000 is the first twenty, 100 to 119, and every thousandth",
+    )
+    parser.add_argument(
+        "--tensors",
+        action="append",
+        metavar="PATTERN",
+        help="keep elements of these tensors only, such as 'hidden/*', of others sketches; may be "
+        "given several times",
+    )
+    parser.add_argument(
+        "--budget",
+        type=_budget,
+        metavar="SIZE",
+        help="what the trace may take on disk, such as 2GB (default: 10 GiB, or nine tenths of "
+        "what is free); where it is used up less is kept, and training goes on",
     )
     parser.add_argument(
         "--compression",
@@ -86,6 +109,29 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _level(text: str) -> Union[str, Dict[str, str]]:
+    level: Union[str, Dict[str, str]] = text
+    if "=" in text:
+        level = dict(part.strip().partition("=")[::2] for part in text.split(","))
+    return _checked(level, Levels)
+
+
+def _steps(text: str) -> str:
+    return _checked(text, schedule)
+
+
+def _budget(text: str) -> str:
+    return _checked(text, parse_size)
+
+
+def _checked(value: Any, check: Callable[[Any], Any]) -> Any:
+    try:
+        check(value)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return value
+
+
 def main(argv: Optional[List[str]] = None) -> int:
     """Runs the command.
 
@@ -105,6 +151,9 @@ def main(argv: Optional[List[str]] = None) -> int:
         callback = TraceCallback(
             options.output,
             level=options.level,
+            steps=options.steps,
+            tensors=options.tensors,
+            budget=options.budget,
             overwrite=options.overwrite,
             compression=options.compression,
             replay=replay,

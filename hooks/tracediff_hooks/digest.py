@@ -47,9 +47,6 @@ def row_digests(array: np.ndarray) -> np.ndarray:
     data = memoryview(_bytes_of(array))
     width = len(data) // count if count else 0
     return np.array(
-        [
-            xxhash.xxh3_64_intdigest(data[row * width : (row + 1) * width])
-            for row in range(count)
-        ],
+        [xxhash.xxh3_64_intdigest(data[row * width : (row + 1) * width]) for row in range(count)],
         np.uint64,
     )

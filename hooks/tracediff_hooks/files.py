@@ -46,7 +46,7 @@ class LocalFiles:
             _remove(path)
         os.makedirs(path, exist_ok=True)
         self._folder = os.open(path, os.O_RDONLY) if _BY_FOLDER else None
-        self._open: "OrderedDict[str, int]" = OrderedDict()
+        self._open: OrderedDict[str, int] = OrderedDict()
         self._folders = {""}
         self._claim()
         self._identity = self._stat(".zgroup")

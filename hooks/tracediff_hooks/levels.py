@@ -48,11 +48,12 @@ class Levels:
         level: Level = "auto",
         *,
         steps: Steps = None,
-        tensors: Union[None, str, Sequence[str]] = None,
+        tensors: Union[str, Sequence[str], None] = None,
     ) -> None:
         self._by_role = _by_role(level)
         self._scheduled = schedule(steps)
-        self.scheduled_at_all = steps is not None
+        self._scheduled_at_all = steps is not None
+        self._shown = None if steps is None else getattr(steps, "__name__", None) or str(steps)
         self._patterns = [tensors] if isinstance(tensors, str) else tensors
         self._large = False
 
@@ -83,24 +84,31 @@ class Levels:
         """Whether the schedule keeps more than digests and statistics of a step."""
         return self._scheduled(step)
 
-    def described(self) -> Union[str, Dict[str, str]]:
-        """What the trace says: one level, or one for each role."""
+    def described(self, ceiling: str) -> Dict[str, Any]:
+        """What the trace says: the level of all, or ``mixed``, and the level of each role.
+
+        Args:
+            ceiling: the highest level that the budget allows by now.
+        """
         found = {
             role: ("sketch" if self._large else "full") if level == "auto" else level
             for role, level in self._by_role.items()
         }
-        if len(set(found.values())) == 1:
-            return found["weight"]
-        return found
+        whole = not self._scheduled_at_all and self._patterns is None and ceiling == "full"
+        same = len(set(found.values())) == 1
+        return {
+            "level": found["weight"] if same and whole else "mixed",
+            "levels": found,
+            "steps": self._shown,
+            "kept": list(self._patterns) if self._patterns is not None else None,
+        }
 
 
 def _by_role(level: Level) -> Dict[str, str]:
     given = dict(level) if isinstance(level, Mapping) else dict.fromkeys(ROLES, level)
     for role, name in given.items():
         if role not in ROLES:
-            raise ValueError(
-                "level has the role {!r}; roles are {}".format(role, ", ".join(ROLES))
-            )
+            raise ValueError("level has the role {!r}; roles are {}".format(role, ", ".join(ROLES)))
         if name not in LEVELS:
             raise ValueError("level must be one of {}, not {!r}".format(", ".join(LEVELS), name))
     return {role: given.get(role, "auto") for role in ROLES}
@@ -119,9 +127,7 @@ def schedule(steps: Steps) -> Callable[[int], bool]:
     """
     if steps is None:
         return lambda step: True  # noqa: ARG005 - all of them
-    if isinstance(steps, bool):
-        raise ValueError(f"steps must be a number or a text such as ':20,::1000', not {steps!r}")
-    if isinstance(steps, int):
+    if isinstance(steps, int) and not isinstance(steps, bool):
         return lambda step: step < steps
     if isinstance(steps, str):
         return _any([_parsed(part, steps) for part in steps.split(",")])

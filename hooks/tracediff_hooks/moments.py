@@ -4,7 +4,7 @@ from typing import Tuple
 
 import numpy as np
 
-FIELDS = ("mean", "std", "norm", "min", "max", "nan", "inf")
+FIELDS = ("size", "mean", "std", "norm", "min", "max", "nan", "inf")
 """What each number is, in the order of the format; see docs/trace-format.md."""
 _ROW = 4096
 
@@ -27,8 +27,9 @@ def statistics_of(values: np.ndarray) -> np.ndarray:
         flat = flat.astype(np.float64)
     elif flat.dtype.itemsize == 2:
         flat = flat.astype(np.float32)
-    if not flat.size:
-        return np.array([np.nan] * 2 + [0.0] + [np.nan] * 2 + [0.0] * 2)
+    size = flat.size
+    if not size:
+        return np.array([0.0, *[np.nan] * 5, 0.0, 0.0])
     with np.errstate(over="ignore", invalid="ignore"):
         total, squares = _sums(flat)
     nan = inf = 0
@@ -38,15 +39,14 @@ def statistics_of(values: np.ndarray) -> np.ndarray:
         inf = int(flat.size - nan - finite.size)
         flat = finite.astype(np.float64)
         if not flat.size:
-            return np.array([np.nan] * 5 + [float(nan), float(inf)])
+            return np.array([size, *[np.nan] * 5, nan, inf])
         with np.errstate(over="ignore", invalid="ignore"):
             total, squares = _sums(flat)
     mean = total / flat.size
     with np.errstate(over="ignore", invalid="ignore"):
         variance = max(0.0, squares / flat.size - mean * mean)
-    return np.array(
-        [mean, variance**0.5, squares**0.5, float(flat.min()), float(flat.max()), nan, inf]
-    )
+    lowest, highest = float(flat.min()), float(flat.max())
+    return np.array([size, mean, variance**0.5, squares**0.5, lowest, highest, nan, inf])
 
 
 def _sums(flat: np.ndarray) -> Tuple[float, float]:

@@ -8,7 +8,7 @@ import atexit
 import os
 import threading
 import time
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Union
 
 import numpy as np
 
@@ -56,8 +56,8 @@ class Recorder:
         *,
         level: Level = "auto",
         steps: Steps = None,
-        tensors: Union[None, str, Sequence[str]] = None,
-        budget: Union[None, int, str] = None,
+        tensors: Union[str, Sequence[str], None] = None,
+        budget: Union[int, str, None] = None,
         overwrite: bool = False,
         compression: Optional[str] = None,
     ) -> None:

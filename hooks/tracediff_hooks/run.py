@@ -197,10 +197,11 @@ class Run:
             target = self.columns.get((str(spec.same_as), spec.name))
             path = target.path if target else None
             tensors.append(self._line(spec, "observed", None, path))
-        result = dict(self.about)
+        described = self.levels.described(self.ceiling)
+        result = dict(self.about, level=described.pop("level"))
         result.update(
             status=self.status,
-            level=self.levels.described(),
+            schedule=described,
             fits=self.fits,
             tensors=tensors,
             events=list(self.events),

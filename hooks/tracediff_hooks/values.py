@@ -119,9 +119,7 @@ class RaggedValues:
             fill=-2,
         )
 
-    def append(
-        self, value: np.ndarray, shape: Tuple[int, ...], rows: Optional[np.ndarray]
-    ) -> None:
+    def append(self, value: np.ndarray, shape: Tuple[int, ...], rows: Optional[np.ndarray]) -> None:
         """Takes the next value: its elements in C order, its shape, and its row numbers."""
         if self._data is None:
             # The first value tells how much will come.

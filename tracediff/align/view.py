@@ -20,7 +20,7 @@ from tracediff.align.tensors import Pairing
 from tracediff.errors import NotKept, UnknownName
 from tracediff.model import Moment, Side
 from tracediff.names import model_layers, renamed
-from tracediff.trace import ExternalChange, Run, SparseRows, Tensor
+from tracediff.trace import ExternalChange, Run, Sketch, SparseRows, Statistics, Tensor, sketch_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -147,6 +147,28 @@ class AlignedRun(Run):
         if tensor.key in self._adapted:
             raise NotKept(f"{self.path}: {tensor.role} {tensor.name} is read dense, in A's layout")
         return self.source.read_sparse(tensor, self._step(tensor, step))
+
+    def sketched(self, tensor: Tensor, moment: Moment = "before") -> NDArray[np.bool_]:
+        """As `Run.sketched`; an adapted tensor has a sketch where its elements were kept."""
+        if tensor.key in self._adapted:
+            return self.kept(tensor, moment)
+        return self._picked(self.source.sketched(tensor, moment), 0)
+
+    def sketch(self, tensor: Tensor, step: int, moment: Moment = "before") -> Sketch:
+        """As `Run.sketch`."""
+        if tensor.key in self._adapted:
+            return sketch_of(self.read(tensor, step, moment))
+        return self.source.sketch(tensor, self._step(tensor, step), moment)
+
+    def statistics(
+        self, tensor: Tensor, step: int, moment: Moment = "before"
+    ) -> Statistics | None:
+        """As `Run.statistics`; an adapted tensor has those of all that was recorded."""
+        return self.source.statistics(self._recorded(tensor), self._step(tensor, step), moment)
+
+    def row_digests(self, tensor: Tensor, step: int) -> NDArray[np.uint64]:
+        """As `Run.row_digests`; of the rows as they were recorded."""
+        return self.source.row_digests(self._recorded(tensor), self._step(tensor, step))
 
     def external_changes(self) -> tuple[ExternalChange, ...]:
         """As `Run.external_changes`, before steps that have a partner."""

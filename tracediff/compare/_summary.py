@@ -22,7 +22,7 @@ from tracediff.model import (
 )
 from tracediff.names import optimizer_class
 from tracediff.onset import Judged, Onset, Place, began, first_true, stage_of
-from tracediff.trace import Run
+from tracediff.trace import SKETCH_ERROR, Run
 
 _GRADIENTS = ("gradient", "applied_gradient")
 _PLURAL = {
@@ -83,7 +83,7 @@ def describe(onset: Onset, place: Place | None, case: Case, *, agreed: bool) -> 
         batch=int(case.a.batch[place.step]),
         relative_l2=relative,
         max_abs=maximum,
-        max_ulp=int(cell["max_ulp"]) if one.track.floats and cell["known"] else None,
+        max_ulp=int(cell["max_ulp"]) if one.track.floats and _counted(cell) else None,
         tolerance=tolerance,
         times_tolerance=times,
         differing=differing,
@@ -178,6 +178,9 @@ def _row(onset: Onset, one: Judged) -> DriftRow:
     place = onset.firsts.get(pair.key)
     known = everything[everything["known"] & everything["differs"]]
     last = known[-1] if known.size else None
+    # Something differs, and at no such step were elements kept, or anything known at all.
+    unseen = bool(everything["differs"].any() and (known["estimated"]).all())
+    blind = bool(everything["differs"].any() and not known.size)
     gradients = pair.role in _GRADIENTS
     series = drift[present]
     nonzero = everything["relative_l2"][everything["differs"]]
@@ -191,12 +194,14 @@ def _row(onset: Onset, one: Judged) -> DriftRow:
         first_significant_step=None if place is None else place.step,
         relative_l2=RelativeL2(
             first=float(nonzero[0]) if nonzero.size else 0.0,
-            median=_nan_safe(np.median, series),
+            median=math.nan if blind else _nan_safe(np.median, series),
             last=float(series[-1]) if series.size else math.nan,
-            max=_nan_safe(np.max, np.r_[series, known["relative_l2"]]),
+            max=math.nan if blind else _nan_safe(np.max, np.r_[series, known["relative_l2"]]),
         ),
-        max_abs=float(np.nan_to_num(everything["max_abs"]).max(initial=0.0)),
-        max_ulp=int(everything["max_ulp"].max(initial=0)) if track.floats else None,
+        max_abs=math.nan
+        if unseen
+        else float(np.nan_to_num(everything["max_abs"]).max(initial=0.0)),
+        max_ulp=None if unseen or not track.floats else int(everything["max_ulp"].max(initial=0)),
         cosine=_smallest(known["cosine"]) if gradients else None,
         sign_agreement=_smallest(known["sign_agreement"]) if gradients else None,
         norm_ratio=None if last is None else _ratio(float(last["norm_b"]), float(last["norm_a"])),
@@ -212,6 +217,11 @@ def _row(onset: Onset, one: Judged) -> DriftRow:
         series=series,
         note=pair.note,
     )
+
+
+def _counted(cell: Any) -> bool:
+    """Say whether elements were compared one by one."""
+    return bool(cell["known"] and not cell["estimated"])
 
 
 def _first_bits(track: Track) -> tuple[int | None, Stage | None]:
@@ -284,6 +294,17 @@ def notes(
             result.append(
                 f"{side} holds digests only: that values differ is known, not by how much"
             )
+    estimated = sum(
+        int(np.count_nonzero(cells["estimated"] & cells["differs"]))
+        for track in tracks.values()
+        for cells in (track.before, track.after)
+        if cells is not None
+    )
+    if estimated:
+        result.append(
+            "where elements were not kept, distances are estimates from sketches, off by "
+            f"{100 * SKETCH_ERROR:.1f} % (rms)"
+        )
     for pair in pairing.pairs:
         track = tracks.get(pair.key)
         if pair.note and track is not None:

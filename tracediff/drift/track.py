@@ -13,6 +13,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from tracediff.drift.estimate import estimate
 from tracediff.drift.measure import Drift, measure, squeezed_shape
 from tracediff.drift.updates import measure_update
 from tracediff.model import Moment, Pair
@@ -26,6 +27,7 @@ CELL = np.dtype(
         ("present", np.bool_),  # both runs have the tensor at this step
         ("differs", np.bool_),  # its bits differ (its values, where dtypes or layouts differ)
         ("known", np.bool_),  # how far apart is known: equal, or both values were kept
+        ("estimated", np.bool_),  # known from sketches: norms are estimates, the rest is NaN
         ("reshaped", np.bool_),  # the shapes differ at this step
         ("relative_l2", np.float64),
         ("max_abs", np.float64),
@@ -105,6 +107,12 @@ class Source:
             return np.ones(steps, bool)
         return self.run.kept(self.tensor, moment)[:steps]
 
+    def sketched(self, moment: Moment, steps: int) -> NDArray[np.bool_]:
+        """Return at which steps there is a sketch, recorded or of a recorded value."""
+        if self.tensor is None:
+            return np.zeros(steps, bool)
+        return self.run.sketched(self.tensor, moment)[:steps]
+
     def read(self, step: int, moment: Moment, digest: bytes) -> NDArray[np.generic] | None:
         """Return the value, from memory if it was read lately; None for implied values."""
         if self.tensor is None:
@@ -153,11 +161,14 @@ class _Follower:
             # Their sizes are wanted where they agree, too, and cost next to nothing.
             unequal = present
         readable = self.a.kept(moment, self.steps) & self.b.kept(moment, self.steps)
+        sketched = self.a.sketched(moment, self.steps) & self.b.sketched(moment, self.steps)
         for step in np.flatnonzero(unequal):
             key_a = b"" if digests_a is None else digests_a[step].tobytes()
             key_b = b"" if digests_b is None else digests_b[step].tobytes()
             if not readable[step]:
-                if key_a != key_b or not self.same_dtype:
+                if sketched[step] and (key_a != key_b or not self.same_dtype):
+                    result[step] = self._estimate(int(step), moment, key_a, key_b)
+                elif key_a != key_b or not self.same_dtype:
                     result[step] = _unknown()
                 continue
             result[step] = self._cell(int(step), moment, key_a, key_b)
@@ -172,6 +183,28 @@ class _Follower:
         if len(self._measured) > _REMEMBERED:
             self._measured.pop(next(iter(self._measured)))
         return found
+
+    def _estimate(self, step: int, moment: Moment, key_a: bytes, key_b: bytes) -> NDArray[np.void]:
+        """Measure what sketches tell, which is unknown where an element is not finite."""
+        one, other = self.a.tensor, self.b.tensor
+        assert one is not None  # Without a tensor there is no sketch.
+        assert other is not None
+        shapes = [None if t.shape is None else squeezed_shape(t.shape) for t in (one, other)]
+        drift = None
+        if None in shapes or shapes[0] == shapes[1]:
+            drift = estimate(
+                self.a.run.sketch(one, step, moment), self.b.run.sketch(other, step, moment)
+            )
+        cell = _unknown()
+        cell["reshaped"] = drift is None
+        if drift is None or np.isnan(drift.norm_difference):
+            return cell
+        cell["known"] = cell["estimated"] = True
+        cell["differs"] = drift.norm_difference > 0.0 or (key_a != key_b and self.same_encoding)
+        cell["relative_l2"], cell["size"] = drift.relative_l2, drift.size
+        cell["norm_a"], cell["norm_b"] = drift.norm_a, drift.norm_b
+        cell["norm_difference"] = drift.norm_difference
+        return cell
 
     def values(
         self, step: int, moment: Moment, key_a: bytes, key_b: bytes

@@ -8,6 +8,10 @@ Nothing here compares or judges.
 from tracediff.trace._cache import CACHE_BYTES as CACHE_BYTES
 from tracediff.trace._run import ExternalChange as ExternalChange
 from tracediff.trace._run import Run as Run
+from tracediff.trace._sketch import SKETCH_ERROR as SKETCH_ERROR
+from tracediff.trace._sketch import Sketch as Sketch
+from tracediff.trace._sketch import sketch_of as sketch_of
+from tracediff.trace._statistics import Statistics as Statistics
 from tracediff.trace._summary import Event as Event
 from tracediff.trace._summary import LayerSummary as LayerSummary
 from tracediff.trace._summary import RunSummary as RunSummary
@@ -23,16 +27,20 @@ from tracediff.trace._values import SparseRows as SparseRows
 __all__ = [
     "CACHE_BYTES",
     "FORMAT",
+    "SKETCH_ERROR",
     "Event",
     "ExternalChange",
     "LayerSummary",
     "Run",
     "RunSummary",
+    "Sketch",
     "SparseRows",
+    "Statistics",
     "Tensor",
     "Trace",
     "TraceSummary",
     "WeightSummary",
     "open_trace",
+    "sketch_of",
     "summarize",
 ]

@@ -15,10 +15,19 @@ from tracediff.errors import NotKept, UnknownName, UnsupportedFormat, UsageError
 from tracediff.model import Moment
 from tracediff.trace import _values
 from tracediff.trace._cache import BlockCache
+from tracediff.trace._sketch import WIDTH, Sketch, sketch_of
+from tracediff.trace._statistics import Statistics, from_row, statistics_of
 from tracediff.trace._store import TraceFiles, as_object, damaged
+from tracediff.trace._summaries import Summaries
 from tracediff.trace._table import External, Table, read_external
 from tracediff.trace._tensor import Tensor, parse_tensors
-from tracediff.trace._values import FixedValues, RaggedValues, SparseRows, ValueReader
+from tracediff.trace._values import (
+    FixedValues,
+    RaggedValues,
+    SparseRows,
+    ValueReader,
+    row_digests_of,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -204,6 +213,105 @@ class Run:
             )
         return self._sparse(tensor, step, values, rows)
 
+    def sketched(self, tensor: Tensor, moment: Moment = "before") -> NDArray[np.bool_]:
+        """Say for every step whether `sketch` can tell the sketch; bool (steps,)."""
+        recorded = self._resolve(tensor)
+        real = not recorded.dtype.startswith("complex")
+        there = self._places("sketch", recorded, moment) >= 0
+        return (there | (self.kept(tensor, moment) & real)) & self.observed(tensor, moment)
+
+    def sketch(self, tensor: Tensor, step: int, moment: Moment = "before") -> Sketch:
+        """Return the sketch of a tensor's value: the recorded one, or that of the recorded value.
+
+        Raises:
+            NotKept: Neither was recorded at this step.
+            TracediffError: As for `read`.
+        """
+        recorded = self._resolve(tensor)
+        self._check_step(recorded, step, moment)
+        places = self._places("sketch", recorded, moment)
+        place = int(places[step])
+        if place < 0:
+            return sketch_of(self.read(tensor, step, moment))
+        numbers = self._summaries.read(
+            "sketches", recorded, place, count=self._count("sketch", recorded), dtype="float64"
+        )
+        found = self.statistics(tensor, step, moment)
+        if found is None or len(numbers) != min(WIDTH, _dense_size(recorded, found)):
+            raise damaged(
+                f"{self.path}: {tensor.role} {tensor.name} at step {step} has a sketch of "
+                f"{len(numbers)} numbers, which does not fit its size"
+            )
+        return Sketch(numbers=numbers, size=_dense_size(recorded, found))
+
+    def statistics(self, tensor: Tensor, step: int, moment: Moment = "before") -> Statistics | None:
+        """Return the statistics of a tensor's value: the recorded ones, or of the recorded value.
+
+        Of a sparse gradient they are those of its rows. None where neither is there: of complex
+        numbers, in traces of a recorder that knew no statistics, or where nothing was observed.
+
+        Raises:
+            TracediffError: As for `read`.
+        """
+        recorded = self._resolve(tensor)
+        self._check_step(recorded, step, moment)
+        if self.kept(tensor, moment)[step]:
+            if recorded.dtype.startswith("complex"):
+                return None
+            return statistics_of(self._value(tensor, step, moment)[0])
+        column = _column(recorded)
+        if recorded.table == "state" and moment == "before":
+            change = self._external.place(step, column)
+            if change is not None:
+                return from_row(self._external.statistics[change])
+        row = step + 1 if recorded.table == "state" and moment == "after" else step
+        return from_row(self._table(recorded).statistics(row, column))
+
+    def row_digests(self, tensor: Tensor, step: int) -> NDArray[np.uint64]:
+        """Return the 64-bit XXH3 hash of each row of a batch; uint64 (rows,).
+
+        Two batches hold the same rows in another order if sorting makes these equal.
+
+        Raises:
+            NotKept: Neither they nor the batch were recorded.
+            TracediffError: As for `read`.
+        """
+        recorded = self._resolve(tensor)
+        self._check_step(recorded, step, "before")
+        place = int(self._places("rows", recorded, "before")[step])
+        if place < 0:
+            self._value(tensor, step, "before")  # verified; decoding may have widened it
+            version = int(self._versions(tensor, "before")[step])
+            return row_digests_of(self._reader(recorded).read(version)[0])
+        count = self._count("rows", recorded)
+        return self._summaries.read("row_digests", recorded, place, count=count, dtype="uint64")
+
+    def _places(self, name: str, tensor: Tensor, moment: Moment) -> NDArray[np.int32]:
+        """Return which summary of a tensor belongs to each step, -1 where none does."""
+        if not self.steps:
+            return np.zeros(0, np.int32)
+        places = self._table(tensor).places(name, _column(tensor))
+        external = self._external.sketch
+        return self._at(moment, tensor, places, external if name == "sketch" else external * 0 - 1)
+
+    def _count(self, name: str, tensor: Tensor) -> int:
+        """Return how many summaries of a tensor the complete steps refer to."""
+        ends = [self._places(name, tensor, "before"), self._places(name, tensor, "after")]
+        return 1 + max(int(places.max()) for places in ends)
+
+    @cached_property
+    def _summaries(self) -> Summaries:
+        return Summaries(self._files, self._group, self._cache)
+
+    def _check_step(self, tensor: Tensor, step: int, moment: Moment) -> None:
+        _check(moment)
+        if not 0 <= step < self.steps:
+            there = f"has steps 0 to {self.steps - 1}" if self.steps else "has no complete step"
+            raise UnknownName(
+                f"{self.path}: {tensor.role} {tensor.name} at step {step} cannot be read: "
+                f"the run {there}"
+            )
+
     def external_changes(self) -> tuple[ExternalChange, ...]:
         """Return what changed between steps by something other than the optimizer, in order."""
         if not self.steps:
@@ -273,18 +381,15 @@ class Run:
         self, tensor: Tensor, step: int, moment: Moment
     ) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
         recorded = self._resolve(tensor)
-        _check(moment)
+        self._check_step(recorded, step, moment)
         what = f"{self.path}: {tensor.role} {tensor.name} at step {step}"
-        if not 0 <= step < self.steps:
-            there = f"has steps 0 to {self.steps - 1}" if self.steps else "has no complete step"
-            raise UnknownName(f"{what} cannot be read: the run {there}")
         version, low, high = self._cell(recorded, step, moment)
         if low == high == 0:
             if version >= 0:
                 raise damaged(f"{what} has a value but no digest")
             raise NotKept(f"{what} was not observed")
         if version < 0:
-            raise NotKept(f"{what}: only the digest was kept", hint='record with level="full"')
+            raise NotKept(f"{what}: its elements were not kept", hint='record with level="full"')
         if recorded.path is None:
             raise damaged(f"{what} has a value that is stored nowhere")
         if not _values.is_readable(recorded.dtype):
@@ -391,6 +496,11 @@ class Run:
 def _column(tensor: Tensor) -> int:
     assert tensor.column is not None, "the parser lets no recorded tensor be without a column"
     return tensor.column
+
+
+def _dense_size(tensor: Tensor, found: Statistics) -> int:
+    """Return how many elements a value has; sparse rows stand for a whole dense tensor."""
+    return found.size if tensor.layout == "ragged" else math.prod(tensor.shape or ())
 
 
 def _check(moment: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tracediff.trace._cache import BlockCache
+from tracediff.trace._statistics import FIELDS
 from tracediff.trace._store import StoredArray, TraceFiles, damaged
 
 if TYPE_CHECKING:
@@ -36,6 +38,9 @@ class Table:
     ) -> None:
         self._rows = rows
         self._cache = cache
+        self._files = files
+        self._key = key
+        self._optional: dict[str, StoredArray | None] = {}
         # At any step something is observed, so no chunk of digests holds nothing but zeros.
         self._digest = files.array(f"{key}/digest", complete=True)
         self._version = files.array(f"{key}/version", complete=keeps_all)
@@ -67,6 +72,37 @@ class Table:
         low, high = self._view(digests, column)[row] if column < digests.shape[1] else (0, 0)
         return int(version), int(low), int(high)
 
+    def places(self, name: str, column: int) -> NDArray[np.int32]:
+        """Return where the summaries of a tensor are, -1 without one; int32 (rows,).
+
+        Args:
+            name: ``sketch`` or ``rows``.
+            column: The tensor.
+        """
+        array = self._summaries(name)
+        if array is None or column >= array.shape[1]:
+            return np.full(self._rows, -1, np.int32)
+        return self._view(array, column).copy()
+
+    def statistics(self, row: int, column: int) -> NDArray[np.float64]:
+        """Return the statistics in one cell, NaN where there are none; float64 (fields,)."""
+        array = self._summaries("statistics")
+        if array is None or column >= array.shape[1]:
+            return np.full(len(FIELDS), np.nan)
+        return np.asarray(self._view(array, column)[row])
+
+    def _summaries(self, name: str) -> StoredArray | None:
+        """Return an array that is only there where something was not kept in full."""
+        key = f"{self._key}/{name}"
+        if name not in self._optional:
+            self._optional[name] = self._files.array(key) if self._files.has(key) else None
+        array = self._optional[name]
+        if array is not None:
+            dtype, inner = _SUMMARIES[name]
+            if array.shape[2:] != inner or array.dtype.name != dtype or array.shape[0] < self._rows:
+                raise damaged(f"{array.where} holds {array.dtype.name} of shape {array.shape}")
+        return array
+
     def _view(self, array: StoredArray, column: int) -> NDArray[Any]:
         row_bytes = array.dtype.itemsize * int(np.prod(array.shape[2:]))
         width = max(1, BAND_BYTES // max(1, self._rows * row_bytes))
@@ -74,6 +110,13 @@ class Table:
         columns = slice(first, min(first + width, array.shape[1]))
         band = self._cache.get((array.where, first), lambda: array.read(0, self._rows, columns))
         return band[:, column - first]
+
+
+_SUMMARIES: Mapping[str, tuple[str, tuple[int, ...]]] = {
+    "sketch": ("int32", ()),
+    "rows": ("int32", ()),
+    "statistics": ("float64", (len(FIELDS),)),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,20 +128,31 @@ class External:
         column: The column of the state table; int32 (changes,).
         version: Which of the tensor's values it is, or -1; int32 (changes,).
         digest: Its digest; uint64 (changes, 2).
+        sketch: Which of the tensor's sketches it is, or -1; int32 (changes,).
+        statistics: Its statistics; float64 (changes, fields), NaN where there are none.
     """
 
     step: NDArray[np.int64]
     column: NDArray[np.int32]
     version: NDArray[np.int32]
     digest: NDArray[np.uint64]
+    sketch: NDArray[np.int32]
+    statistics: NDArray[np.float64]
 
     def find(self, step: int, column: int) -> tuple[int, int, int] | None:
         """Return the version and the two halves of the digest before a step, if it had changed."""
+        change = self.place(step, column)
+        if change is None:
+            return None
+        low, high = self.digest[change]
+        return int(self.version[change]), int(low), int(high)
+
+    def place(self, step: int, column: int) -> int | None:
+        """Return the number of the last change before a step of one column, if there is one."""
         first, last = np.searchsorted(self.step, [step, step + 1])
         for change in range(last - 1, first - 1, -1):
             if self.column[change] == column:
-                low, high = self.digest[change]
-                return int(self.version[change]), int(low), int(high)
+                return int(change)
         return None
 
 
@@ -137,4 +191,18 @@ def read_external(files: TraceFiles, key: str, *, steps: int, ended: bool) -> Ex
         column=arrays["column"].read(0, count),
         version=arrays["version"].read(0, count),
         digest=digest[:count],
+        sketch=_summaries(files, f"{key}/sketch", np.full(count, -1, np.int32)),
+        statistics=_summaries(files, f"{key}/statistics", np.full((count, len(FIELDS)), np.nan)),
     )
+
+
+def _summaries(files: TraceFiles, key: str, absent: NDArray[Any]) -> NDArray[Any]:
+    """Return the first rows of an array, or ``absent`` where there is no such array."""
+    if not files.has(key):
+        return absent
+    array = files.array(key)
+    if array.shape[1:] != absent.shape[1:] or array.dtype != absent.dtype:
+        raise damaged(f"{array.where} holds {array.dtype.name} of shape {array.shape}")
+    rows = min(len(absent), array.shape[0])
+    absent[:rows] = array.read(0, rows)
+    return absent

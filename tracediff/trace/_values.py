@@ -63,6 +63,12 @@ def digest_of(*arrays: NDArray[Any]) -> tuple[int, int]:
     return value & _WORD, value >> 64
 
 
+def row_digests_of(array: NDArray[Any]) -> NDArray[np.uint64]:
+    """Return the 64-bit XXH3 hash of each row, the first axis, of an array; uint64 (rows,)."""
+    little = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False))
+    return np.array([xxhash.xxh3_64_intdigest(row.tobytes()) for row in little], np.uint64)
+
+
 class ValueReader(Protocol):
     """Reads the recorded values of one tensor as they are stored."""
 

@@ -84,7 +84,7 @@ def size(one: Difference) -> str:
             else "the values were not kept, or their shapes differ"
         )
     parts = [f"relative L2 {number(one.relative_l2)}"]
-    if one.quantity == "value":
+    if one.quantity == "value" and not math.isnan(one.max_abs):
         parts.append(f"largest difference {number(one.max_abs)}")
     if one.max_ulp is not None and one.quantity == "value":
         parts.append(f"{whole(one.max_ulp)} ulp")

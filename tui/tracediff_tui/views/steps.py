@@ -72,7 +72,8 @@ def _line(found: Examination, number: int, place: Place, judged: Judged, row: Dr
     key = judged.track.pair.key
     relative = float(cell["relative_l2"]) if cell["known"] else math.nan
     maximum = float(cell["max_abs"]) if cell["known"] else math.nan
-    ulp = int(cell["max_ulp"]) if judged.track.floats and cell["known"] else None
+    counted = judged.track.floats and cell["known"] and not cell["estimated"]
+    ulp = int(cell["max_ulp"]) if counted else None
     verdict = _verdict(found, place, judged, differs=bool(cell["differs"]))
     first = row.first_significant_step if row.first_significant_step is not None else row.first_step
     return StepLine(

@@ -1,0 +1,118 @@
+"""Sketches: linear, the same in recorder and reader, and as good as they say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tracediff.drift.estimate import estimate
+from tracediff.trace import SKETCH_ERROR, sketch_of
+from tracediff_hooks import sketch as recorder
+
+
+def by_the_page(values):
+    """The sketch as docs/trace-format.md defines it, one element at a time."""
+    mask = (1 << 64) - 1
+
+    def mixed(n):
+        z = (n + 1) * 0x9E3779B97F4A7C15 & mask
+        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & mask
+        z = (z ^ z >> 27) * 0x94D049BB133111EB & mask
+        return z ^ z >> 31
+
+    result = [0.0] * 509
+    for i, x in enumerate(values.reshape(-1).tolist()):
+        block, inside = divmod(i, 32 * 509)
+        sign = 1 - 2 * (mixed(mixed(block + (1 << 32)) % (32 * 509) + inside) >> 63)
+        row = block // 32 * 32 + inside // 509
+        turn = mixed(row + (1 << 33)) % 509 if row else 0
+        result[(inside % 509 + turn) % 509] += sign * x
+    return np.array(result[: min(509, values.size)])
+
+
+@pytest.mark.parametrize("size", [0, 1, 508, 509, 510, 16287, 16288, 16289, 530000])
+def test_recorder_and_reader_compute_what_the_format_says(size):
+    values = np.random.default_rng(size).standard_normal(size).astype(np.float32)
+    expected = by_the_page(values)
+    for found in (recorder.sketch_of(values), sketch_of(values).numbers):
+        assert found.shape == expected.shape
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-11)
+
+
+def test_many_blocks_make_the_same_sketch():
+    values = np.random.default_rng(0).standard_normal(40 * 16288 + 7).astype(np.float32)
+    np.testing.assert_allclose(
+        sketch_of(values).numbers, recorder.sketch_of(values), rtol=0, atol=1e-9
+    )
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 60000), st.integers(0, 1000), st.floats(-3, 3))
+def test_a_sketch_is_linear(size, seed, factor):
+    a, b = np.random.default_rng(seed).standard_normal((2, size))
+    combined = recorder.sketch_of(a + factor * b)
+    parts = recorder.sketch_of(a) + factor * recorder.sketch_of(b)
+    np.testing.assert_allclose(combined, parts, rtol=0, atol=1e-9)
+
+
+@settings(max_examples=25)
+@given(st.integers(1, 509), st.integers(0, 1000))
+def test_norms_of_small_values_are_exact(size, seed):
+    a, b = np.random.default_rng(seed).standard_normal((2, size)).astype(np.float32)
+    found = estimate(sketch_of(a), sketch_of(b))
+    exact = np.linalg.norm(a.astype(np.float64) - b.astype(np.float64))
+    assert found.exact
+    assert found.norm_difference == pytest.approx(exact, rel=1e-12)
+
+
+DIFFERENCES = {
+    "noise": lambda d, g: d.__iadd__(g.standard_normal(d.shape)),
+    "a constant": lambda d, g: d.__iadd__(1.0),
+    "one column": lambda d, g: d[:, g.integers(d.shape[1])].__iadd__(1.0),
+    "one row": lambda d, g: d[g.integers(d.shape[0])].__iadd__(1.0),
+    "every eighth element": lambda d, g: d.reshape(-1)[::8].__iadd__(1.0),
+    "one block": lambda d, g: d[:60, :60].__iadd__(g.standard_normal((60, 60))),
+    "heavy tails": lambda d, g: d.__iadd__(g.standard_t(3, d.shape)),
+    "a hundred elements": lambda d, g: d.reshape(-1).__setitem__(
+        g.integers(0, d.size, 100), g.standard_normal(100)
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", [(784, 512), (3, 3, 64, 120), (1000, 300), (257, 1021)])
+@pytest.mark.parametrize("what", DIFFERENCES)
+def test_the_error_of_an_estimate_is_the_stated_one(shape, what):
+    # Given differences of one kind, with other numbers or in other places
+    errors = []
+    for seed in range(12):
+        generator = np.random.default_rng(seed)
+        difference = np.zeros(shape).reshape(-1, shape[-1])
+        if what == "a constant" and seed:
+            break  # one constant is as good as another
+        DIFFERENCES[what](difference, generator)
+        exact = np.linalg.norm(difference)
+        errors.append(sketch_of(difference).norm / exact - 1)
+    # Then the estimates are off by the stated error, within what a dozen samples can tell
+    assert np.sqrt(np.mean(np.square(errors))) < 2 * SKETCH_ERROR
+    assert np.max(np.abs(errors)) < 4 * SKETCH_ERROR
+
+
+def test_tiny_differences_of_large_values_are_seen():
+    # Given a weight and the same with every hundredth element one ulp larger
+    a = np.random.default_rng(1).standard_normal(200_000).astype(np.float32)
+    b = a.copy()
+    b[::100] = np.nextafter(b[::100], np.float32(np.inf))
+    exact = np.linalg.norm(a.astype(np.float64) - b.astype(np.float64))
+    # Then the estimate is as good as of large ones: nothing is lost in the sums
+    found = estimate(sketch_of(a), sketch_of(b))
+    assert found.relative_l2 < 1e-8
+    assert found.norm_difference == pytest.approx(exact, rel=4 * SKETCH_ERROR)
+
+
+def test_values_of_other_sizes_have_no_distance():
+    a, b = sketch_of(np.ones(600)), sketch_of(np.ones(601))
+    assert estimate(a, b) is None
+    with pytest.raises(ValueError, match="no difference"):
+        a.distance(b)
