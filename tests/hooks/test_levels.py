@@ -294,7 +294,7 @@ def test_a_budget_lowers_the_level_and_is_never_exceeded(tmp_path, capsys):
 
 def test_a_budget_too_small_for_digests_ends_the_recording_and_says_so(tmp_path, monkeypatch):
     # Given a budget that even digests use up
-    monkeypatch.setattr("tracediff_hooks.budget.RESERVE", 4_000_000)
+    monkeypatch.setattr("tracediff_hooks.budget.RESERVE", 4_300_000)
     path = tmp_path / "a.zarr"
     run, _ = record(path, count=3000, shape=(4, 4), level="digest", budget=4_400_000)
     # Then the trace holds what fitted, and says why no more
