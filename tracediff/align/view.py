@@ -160,9 +160,7 @@ class AlignedRun(Run):
             return sketch_of(self.read(tensor, step, moment))
         return self.source.sketch(tensor, self._step(tensor, step), moment)
 
-    def statistics(
-        self, tensor: Tensor, step: int, moment: Moment = "before"
-    ) -> Statistics | None:
+    def statistics(self, tensor: Tensor, step: int, moment: Moment = "before") -> Statistics | None:
         """As `Run.statistics`; an adapted tensor has those of all that was recorded."""
         return self.source.statistics(self._recorded(tensor), self._step(tensor, step), moment)
 
