@@ -33,6 +33,11 @@ ONE = [
     *(("late", "base"), ("base-plain", "restarted-plain")),
 ]
 STRUCTURE = (0, "loss", "loss")
+EVERY_RUN = ("keras2.3", "keras3")
+STACKS = [
+    pytest.param(name, marks=[] if name in EVERY_RUN else [pytest.mark.exhaustive])
+    for name in build.names()
+]
 # pair -> (step, stage, tensor) of the first divergence, and the code of the first cause
 PARTING = {
     ("base", "wider"): (STRUCTURE, "model.structure"),
@@ -86,11 +91,11 @@ def assert_pairs_hold_the_same_numbers(a, b, comparison):
             tensor = run.tensor("weight", name.partition("[")[0])
             begin = max(0, -step) if run is runs[0] else max(0, step)
             values.append(adapt(parse(layout), run.read(tensor, begin)))
-        np.testing.assert_allclose(values[0], values[1], rtol=1e-6, err_msg=pair.name)
+        np.testing.assert_allclose(values[0], values[1], rtol=1e-6, atol=1e-6, err_msg=pair.name)
 
 
 @pytest.mark.parametrize(("one", "other"), ONE, ids=map("-".join, ONE))
-@pytest.mark.parametrize("stack", build.names())
+@pytest.mark.parametrize("stack", STACKS)
 def test_one_training_written_in_two_ways_is_one(recorded, stack, one, other):
     a, b = recorded(stack, one), recorded(stack, other)
     comparison = compare(a, b)
@@ -101,7 +106,7 @@ def test_one_training_written_in_two_ways_is_one(recorded, stack, one, other):
 
 
 @pytest.mark.parametrize(("one", "other"), PARTING, ids=map("-".join, PARTING))
-@pytest.mark.parametrize("stack", build.names())
+@pytest.mark.parametrize("stack", STACKS)
 def test_runs_part_where_they_were_made_to_whatever_they_call_it(recorded, stack, one, other):
     place, code = PARTING[one, other]
     comparison = compare(recorded(stack, one), recorded(stack, other))

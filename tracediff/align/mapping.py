@@ -236,7 +236,7 @@ def _checked(line: Mapped, one: Tensor, other: Tensor, where: str) -> Mapped:
     try:
         shapes = adapted_shape(line.layout_a, one.shape), adapted_shape(line.layout, other.shape)
     except LayoutError as error:
-        raise UsageError(f"{what}: {error}", hint=error.hint) from None
+        raise UsageError(f"{what}: {error}", hint="docs/mapping.md lists the adapters") from None
     if fits(*shapes):
         return line
     layouts = [] if line.layout or line.layout_a else layouts_between(other.shape, one.shape)

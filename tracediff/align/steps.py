@@ -188,7 +188,24 @@ def _by_iteration(a: Run, b: Run) -> StepMap:
 def _counted(a: Run, b: Run) -> int | None:
     """Return by how much more A's optimizer has counted before its first step than B's."""
     one, other = _count(a, 0), _count(b, 0)
-    return None if one is None or other is None else one - other
+    if one is not None and other is not None:
+        return one - other
+    return _counted_by_digest(a, b)
+
+
+def _counted_by_digest(a: Run, b: Run) -> int | None:
+    """As `_counted`, where only digests were kept: one run counts past where the other begins."""
+    one, other = a.find(*_COUNTER), b.find(*_COUNTER)
+    if one is None or other is None or not a.steps or not b.steps or one.dtype != other.dtype:
+        return None
+    for run, tensor, first, sign in (
+        (a, one, b.digests(other)[0], -1),
+        (b, other, a.digests(one)[0], 1),
+    ):
+        steps = np.flatnonzero((run.digests(tensor) == first).all(axis=1) & first.any())
+        if len(steps):
+            return sign * int(steps[0])
+    return None
 
 
 def _count(run: Run, step: int) -> int | None:

@@ -101,10 +101,10 @@ class _Pairer:
             role: crossed(self.a, self.b, role) for role in ("input", "label", "sample_weight")
         }
         for tensor in self.a.tensors:
-            if ("a", *tensor.key) in self.refused:
+            if self._is_refused("a", tensor):
                 continue
             partner = self._partner(tensor, inputs)
-            if partner is not None and ("b", *partner.tensor.key) not in self.refused:
+            if partner is not None and not self._is_refused("b", partner.tensor):
                 self._add(tensor, partner)
         for piece in self._fused():
             self._add_pieces(piece)
@@ -115,6 +115,15 @@ class _Pairer:
                     self._without_partner(run, "a" if side == "a" else "b", tensor)
         pairs, unpaired = tuple(self.pairs), tuple(self.unpaired)
         return Pairing(pairs, _with_nearest(unpaired), self.matches)
+
+    def _is_refused(self, side: Side, tensor: Tensor) -> bool:
+        """Say whether a tensor, or the weight that it belongs to, is to have no partner."""
+        owner = tensor.name
+        if tensor.role == "slot":
+            owner = split_slot(owner)[0]
+        own = (side, *tensor.key) in self.refused
+        belongs = tensor.role in _OF_A_WEIGHT and (side, "weight", owner) in self.refused
+        return own or belongs
 
     def _match_weights(self) -> None:
         given = {one.a: one for one in self.overrides.weights if one.a is not None}
@@ -127,8 +136,16 @@ class _Pairer:
             self.weights[name] = match, None
         for layers in self.matches:
             layer_a, layer_b = self.layers[0][layers.a], self.layers[1][layers.b]
-            left_a = tuple(one for one in layer_a.weights if one.name not in given)
-            left_b = tuple(one for one in layer_b.weights if one.name not in taken)
+            left_a = tuple(
+                one
+                for one in layer_a.weights
+                if one.name not in given and not self._is_refused("a", one)
+            )
+            left_b = tuple(
+                one
+                for one in layer_b.weights
+                if one.name not in taken and not self._is_refused("b", one)
+            )
             ones, others = replace(layer_a, weights=left_a), replace(layer_b, weights=left_b)
             for found in match_weights(ones, others, self.values):
                 self.weights[found.a.name] = found, layers
@@ -376,7 +393,7 @@ class _Pairer:
         if tensor.same_as is not None:
             return
         reason, matters = f"not in {other}", tensor.role in ("weight", "input", "label")
-        if (side, *tensor.key) in self.refused:
+        if self._is_refused(side, tensor):
             reason, matters = "left out by the mapping", False
         elif tensor.role == "slot":
             matters = is_used(run, tensor)
