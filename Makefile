@@ -22,7 +22,7 @@ test: $(VENV)/.test stacks  ## Run the tests, after building the training enviro
 	$(PYTEST) -m "not exhaustive" $(ARGS)
 
 test-all: $(VENV)/.test  ## Run the exhaustive tests too, on every training environment there is
-	$(PY) tests/stacks/build.py
+	$(PY) tests/stacks/build.py --all
 	$(PYTEST) $(ARGS)
 
 demo: $(VENV)/.test  ## Record two runs that part, compare them, and name the cause
@@ -58,7 +58,7 @@ wheels: $(VENV)/.test  ## Build both wheels into dist/
 bench: $(VENV)/.test  ## Run the measurements in benchmarks/
 	@for script in benchmarks/bench_*.py; do echo "== $$script" && $(PY) "$$script" || exit 1; done
 
-stacks: $(VENV)/.test  ## Build the training environments of the tests
+stacks: $(VENV)/.test  ## Build the training environments of every test run
 	$(PY) tests/stacks/build.py
 
 clean:  ## Remove what was built here; the training environments stay in their cache

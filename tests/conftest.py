@@ -2,8 +2,7 @@
 
 import pytest
 from hypothesis import settings
-from stacks import build
-from support.stacks import Stack, stack_or_skip
+from support.stacks import Stack, every_flavour, every_stack, stack_or_skip
 
 # Frameworks train beside the tests: how long an example takes says nothing about the code.
 settings.register_profile("shared-machine", deadline=None)
@@ -28,7 +27,13 @@ def keras3() -> Stack:
     return stack_or_skip("keras3")
 
 
-@pytest.fixture(scope="session", params=build.names())
+@pytest.fixture(scope="session", params=every_stack())
 def stack(request: pytest.FixtureRequest) -> Stack:
-    """Each stack in turn."""
+    """Each training environment in turn."""
+    return stack_or_skip(request.param)
+
+
+@pytest.fixture(scope="session", params=every_flavour())
+def training(request: pytest.FixtureRequest) -> Stack:
+    """Each Keras that can be trained with: one environment may hold two."""
     return stack_or_skip(request.param)

@@ -20,6 +20,8 @@ FIT_MODULES = (
     "keras.engine.training",
     "tensorflow_core.python.keras.engine.training",
     "tensorflow.python.keras.engine.training",
+    "keras.src.engine.training",
+    "tf_keras.src.engine.training",
     "keras.src.models.model",
 )
 

@@ -205,6 +205,27 @@ def _unique_weights(
     return tuple(result)
 
 
+METRIC_NAMES = {
+    "acc": "accuracy",
+    "mean_squared_error": "mse",
+    "mean_absolute_error": "mae",
+    "mean_absolute_percentage_error": "mape",
+    "mean_squared_logarithmic_error": "msle",
+}
+"""What a generation calls a metric -> what the others call it where it is given by its short name.
+
+tf.keras of TensorFlow 1.15 makes `acc` of "accuracy" and spells out "mae".
+"""
+
+
+def metric_name(name: str) -> str:
+    """The canonical name of a metric, which the name of an output may precede."""
+    for long, short in METRIC_NAMES.items():
+        if name == long or name.endswith("_" + long):
+            return name[: len(name) - len(long)] + short
+    return name
+
+
 SLOT_NAMES = {
     "SGD": {"momentums": "momentum", "m": "momentum", "moments": "momentum"},
     "RMSprop": {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from stacks import build
-from support.stacks import stack_or_skip
+from support.stacks import every_stack, stack_or_skip
 
 from tracediff.compare import compare
 from tracediff.report.comparison import to_json
@@ -94,7 +94,7 @@ def assert_parts_at(report: dict, expected: tuple, code: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "optimizer", "variant", "expected", "code"), CASES)
-@pytest.mark.parametrize("name", build.names())
+@pytest.mark.parametrize("name", every_stack())
 def test_runs_of_one_stack_part_where_they_were_made_to(
     recorded, name, kind, optimizer, variant, expected, code
 ):
@@ -135,6 +135,18 @@ def test_runs_of_two_stacks_part_where_they_were_made_to(recorded, old, new, var
         # The bias before a batch normalisation has a gradient of pure rounding, which Adam blows
         # up.
         ("tf2.3", "keras3", "cnn", "adam"),
+        *(
+            pytest.param(old, new, kind, optimizer, marks=pytest.mark.exhaustive)
+            for old, new in (
+                ("tf2.3", "tf2.15"),
+                ("tf2.15", "tf-keras"),
+                ("tf-keras", "keras3"),
+                ("keras3", "keras3-jax"),
+                ("keras3", "keras3-torch"),
+                ("keras3-jax", "keras3-torch"),
+            )
+            for kind, optimizer in (("mlp", "sgd"), ("mlp", "adam"), ("lstm", "sgd"))
+        ),
     ],
 )
 def test_stacks_that_compute_the_same_agree(recorded, old, new, kind, optimizer):
@@ -168,7 +180,7 @@ def test_a_rule_that_changed_between_stacks_is_found_in_the_first_update(
     assert_parts_at(report, (0, "update", "weight", None), "optimizer.rule")
 
 
-@pytest.mark.parametrize("name", build.names())
+@pytest.mark.parametrize("name", every_stack())
 def test_a_run_compared_with_itself_is_identical(recorded, name):
     # given
     path = recorded[name].path("mlp", "sgd")

@@ -16,21 +16,40 @@ import pytest
 PROGRAMS = Path(__file__).parent / "programs"
 BY_HAND = {
     "keras2.3": "oracle_keras23.py",
+    "tf1.15": "oracle_tf115.py",
     "tf2.3": "oracle_tf23.py",
+    "tf2.15": "oracle_tf_keras.py",
+    "tf-keras": "oracle_tf_keras.py",
     "keras3": "oracle_keras3.py",
+    "keras3-jax": "oracle_keras3_jax.py",
+    "keras3-torch": "oracle_keras3_torch.py",
 }
+NEW_OPTIMIZERS = ("tf2.15", "tf-keras")
 STEPS = 6  # two epochs of batches of 4, 4 and 2 samples
 
-REWRITTEN = {("keras3", "cnn:momentum"), ("keras3", "two_by_two:sgd-global-clipnorm")}
-"""Where Grappler joins the last operations of a gradient with the update of Keras 3, which is made
-of elementwise operations too: from the gradient alone it comes out right to rounding only."""
+REWRITTEN = {
+    ("keras3", "cnn:momentum"),
+    ("keras3", "two_by_two:sgd-global-clipnorm"),
+    ("tf1.15", "embedding:adam"),
+    *(
+        ("keras3-jax", cell)
+        for cell in (
+            "mlp:adam-clipnorm", "lstm:adam-clipnorm", "two_by_two:sgd-clipvalue",
+            "two_by_two:sgd-global-clipnorm",
+        )
+    ),
+}  # fmt: skip
+"""Where a compiler joins the last operations of a gradient, or its clipping, with the update: from
+the applied gradient alone the update comes out right to rounding only. Grappler does so with Keras
+3, whose optimizers are elementwise operations, and XLA with all of JAX."""
 
 
 @pytest.fixture(scope="module")
-def record(stack, tmp_path_factory):
+def record(training, tmp_path_factory):
     """What the oracle of a stack found, by "model:optimizer"."""
     folder = tmp_path_factory.mktemp("true")
-    return json.loads(stack.run(PROGRAMS / BY_HAND[stack.name], folder).stdout)
+    program = PROGRAMS / BY_HAND[training.name]
+    return json.loads(training.run(program, folder, timeout=1800).stdout)
 
 
 def off(record, question):
@@ -71,9 +90,11 @@ def test_raw_gradients_are_those_of_an_independent_computation_bit_for_bit(recor
     assert off(record, "gradient") == {}
 
 
-def test_an_embedding_is_recorded_as_rows_and_nothing_else_is(record):
+def test_an_embedding_is_recorded_as_rows_and_nothing_else_is(training, record):
+    # JAX and torch make dense gradients of embeddings.
+    rows = training.name not in ("keras3-jax", "keras3-torch")
     for cell, found in record.items():
-        expected = ["table/embeddings"] if cell.startswith("embedding") else []
+        expected = ["table/embeddings"] if rows and cell.startswith("embedding") else []
         assert found["sparse"] == expected, cell
 
 
@@ -81,24 +102,28 @@ def test_applied_gradients_are_the_raw_ones_clipped_as_the_framework_clips(recor
     assert off(record, "applied") == {}
 
 
-def test_raw_and_applied_gradients_are_one_tensor_exactly_where_nothing_clips(record):
+def test_raw_and_applied_gradients_are_one_tensor_exactly_where_nothing_clips(training, record):
     for cell, found in record.items():
         expected = [] if "clip" in cell else sorted(found["gradients"])
+        if training.name in NEW_OPTIMIZERS and cell.startswith("embedding:"):
+            if "legacy" not in cell:
+                # These optimizers add repeated rows up before they use them.
+                expected.remove("table/embeddings")
         assert found["one tensor"] == expected, cell
 
 
-def test_the_frameworks_own_optimizer_makes_the_state_after_from_what_is_recorded(stack, record):
+def test_the_frameworks_own_optimizer_makes_the_state_after_from_what_is_recorded(training, record):
     # Given the recorded weights and slots before, applied gradient and learning rate.
     for cell, found in record.items():
         assert len(found["after"]) >= len(found["gradients"]), cell
-        if (stack.name, cell) in REWRITTEN:
+        if (training.name, cell) in REWRITTEN:
             assert max(found["after, scaled"].values()) <= 8, cell
         else:
             assert not any(found["after"].values()), (cell, found["after"])
 
 
-def test_an_unwatched_step_of_the_framework_leads_from_state_to_state(stack, record):
-    if stack.name == "keras2.3":
+def test_an_unwatched_step_of_the_framework_leads_from_state_to_state(training, record):
+    if training.name in ("keras2.3", "tf1.15"):
         assert off(record, "whole") == {}  # the update alone is exact there, see above
         return
     for cell, found in record.items():
@@ -120,28 +145,29 @@ def test_iterations_count_from_zero_before_the_first_step(record):
         assert found["iterations"] == list(range(STEPS + 1)), cell
 
 
-def test_the_recorded_learning_rate_is_the_effective_one(stack, record):
+def test_the_recorded_learning_rate_is_the_effective_one(training, record):
     # That the update comes out right with it is asserted above; here the course it takes.
     constant = {"momentum": 0.1, "adam": 0.01, "rmsprop": 0.01, "adagrad": 0.05}
     for cell, found in record.items():
-        rule = cell.split(":")[1]
+        rule = cell.split(":")[1].replace("legacy-", "")
         if rule in constant:
             assert found["rates"] == pytest.approx([constant[rule]] * STEPS), cell
-    if stack.name != "keras3":
+    if "mlp:sgd-decay" in record:
         decayed = [0.1 / (1 + 0.5 * step) for step in range(STEPS)]
         assert record["mlp:sgd-decay"]["rates"] == pytest.approx(decayed)
-    if stack.name != "keras2.3":
+    if training.name != "keras2.3":
         halved = [0.1 * 0.5 ** (step / 2) for step in range(STEPS)]
         assert record["mlp:sgd-schedule"]["rates"] == pytest.approx(halved)
 
 
-def test_with_decay_the_rate_is_that_of_the_counter_the_step_really_read(stack, record):
+def test_with_decay_the_rate_is_that_of_the_counter_the_step_really_read(training, record):
     # Keras 2.3 reads the counter before or after it counts: the rate is one of two, and above all
     # the one with which the update comes out right.
-    if stack.name == "keras3":
+    found = record.get("mlp:adam-decay", record.get("mlp:legacy-adam-decay"))
+    if found is None:
+        assert training.name.startswith("keras3")
         pytest.skip("Keras 3 accepts `decay` and ignores it")
-    found = record["mlp:adam-decay"]
-    ahead = (0, 1) if stack.name == "keras2.3" else (0,)
+    ahead = (0, 1) if training.name == "keras2.3" else (0,)
     for step, rate in enumerate(found["rates"]):
         courses = [0.01 / (1 + 0.5 * (step + late)) for late in ahead]
         assert any(rate == pytest.approx(course) for course in courses)

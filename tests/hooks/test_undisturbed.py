@@ -16,14 +16,26 @@ PROGRAM = Path(__file__).parent / "programs" / "undisturbed.py"
 
 FIRST = ["mlp:adam-clipnorm", "cnn:nesterov", "embedding:adam"]
 CELLS = [*FIRST, "lstm:nesterov", "cnn:adam-clipnorm", "lstm:adam", "mlp:rmsprop", "cnn:rmsprop"]
+LEGACY = ["mlp:legacy-adam-clipnorm", "cnn:legacy-nesterov", "embedding:legacy-adam"]
+WITH_LEGACY = ("tf2.15", "tf-keras")
 LATER = "a model built later"
 
 # Adam of Keras 2.3 races with its own step counter: with several threads it differs from itself.
 RACY = ("adam",)
 
 
+COMPILED = {
+    "keras3-jax": {"cnn:adam-clipnorm", "cnn:rmsprop"},
+}
+"""Cells in which the compiler rounds otherwise where a gradient leaves the step; docs/capture.md."""
+
+
+def cells_of(stack):
+    return [*CELLS, *LEGACY] if stack.name in WITH_LEGACY else CELLS
+
+
 def train(stack, mode, folder, threads, cells):
-    return json.loads(stack.run(PROGRAM, mode, folder, threads, *cells).stdout)
+    return json.loads(stack.run(PROGRAM, mode, folder, threads, *cells, timeout=1800).stdout)
 
 
 def in_processes(stack, cells):
@@ -35,22 +47,22 @@ def in_processes(stack, cells):
 
 
 @pytest.fixture(scope="module")
-def plain(stack, tmp_path_factory):
+def plain(training, tmp_path_factory):
     """What trainings leave behind that nobody watches."""
     folder = tmp_path_factory.mktemp("plain")
     return {
-        threads: train(stack, "plain", folder, threads, cells)
-        for threads, cells in in_processes(stack, CELLS)
+        threads: train(training, "plain", folder, threads, cells)
+        for threads, cells in in_processes(training, cells_of(training))
     }
 
 
 @pytest.fixture(scope="module")
-def recorded(stack, tmp_path_factory):
+def recorded(training, tmp_path_factory):
     """The same trainings, every step of them recorded in full."""
     folder = tmp_path_factory.mktemp("full")
     found = {
-        threads: train(stack, "full", folder, threads, cells)
-        for threads, cells in in_processes(stack, CELLS)
+        threads: train(training, "full", folder, threads, cells)
+        for threads, cells in in_processes(training, cells_of(training))
     }
     return found, folder
 
@@ -70,11 +82,11 @@ def differing(one, other, what):
     return parted
 
 
-def test_the_trainings_train_and_are_recorded(plain, recorded):
+def test_the_trainings_train_and_are_recorded(training, plain, recorded):
     # Else nothing could be disturbed, and nothing would disturb.
     found, folder = recorded
     trained = [cell for cells in found.values() for cell in cells if cell != LATER]
-    assert sorted(trained) == sorted(CELLS)
+    assert sorted(trained) == sorted(cells_of(training))
     for cells in plain.values():
         for cell, left in cells.items():
             assert cell == LATER or left["moved"] == len(left["weights"]), cell
@@ -86,12 +98,23 @@ def test_the_trainings_train_and_are_recorded(plain, recorded):
         assert sum(line["role"] == "gradient" for line in run["tensors"]) > 0, cell
 
 
-def test_final_weights_are_equal_bit_for_bit(plain, recorded):
-    assert differing(plain, recorded[0], "weights") == {}
+def test_final_weights_are_equal_bit_for_bit(training, plain, recorded):
+    assert set(differing(plain, recorded[0], "weights")) <= COMPILED.get(training.name, set())
 
 
-def test_optimizer_variables_are_equal_bit_for_bit(plain, recorded):
-    assert differing(plain, recorded[0], "optimizer") == {}
+def test_optimizer_variables_are_equal_bit_for_bit(training, plain, recorded):
+    assert set(differing(plain, recorded[0], "optimizer")) <= COMPILED.get(training.name, set())
+
+
+def test_where_a_compiler_rounds_otherwise_the_weights_part_by_rounding_only(
+    training, plain, recorded
+):
+    if training.name not in COMPILED:
+        pytest.skip("equal bit for bit in every cell")
+    for cell in COMPILED[training.name]:
+        one, other = (found["all"][cell]["sums"] for found in (plain, recorded[0]))
+        # Sums of magnitudes, in the order of the weights, after nine steps.
+        assert other == pytest.approx(one, rel=1e-3), cell
 
 
 def test_models_built_after_recorded_trainings_start_from_the_same_weights(plain, recorded):
@@ -101,30 +124,30 @@ def test_models_built_after_recorded_trainings_start_from_the_same_weights(plain
     assert differing(plain, recorded[0], "initial") == {}
 
 
-def test_no_operation_is_added_to_the_graph_of_a_graph_stack(stack, plain, recorded):
+def test_no_operation_is_added_to_the_graph_of_a_graph_stack(training, plain, recorded):
     # Some of them would shift the seeds of later models, and all would stay there for good.
-    if stack.name != "keras2.3":
+    if training.name not in ("keras2.3", "tf1.15"):
         pytest.skip("the framework makes a graph of its own for every step function")
     for threads, cells in plain.items():
         assert len(cells[LATER]["operations"]) > 1000
         assert cells[LATER]["operations"] == recorded[0][threads][LATER]["operations"]
 
 
-def test_losses_and_metrics_that_fit_returns_are_equal_bit_for_bit(plain, recorded):
+def test_losses_and_metrics_that_fit_returns_are_equal_bit_for_bit(training, plain, recorded):
     for threads, cells in plain.items():
         for cell, left in cells.items():
-            if cell == LATER:
+            if cell == LATER or cell in COMPILED.get(training.name, ()):
                 continue
             right = recorded[0][threads][cell]["history"]
             assert {"loss"} < set(left["history"]), cell
             assert left["history"] == right, cell
 
 
-def test_recording_digests_only_disturbs_as_little(stack, plain, tmp_path):
+def test_recording_digests_only_disturbs_as_little(training, plain, tmp_path):
     # The first cells alone: what follows a cell does not change it.
-    for threads, cells in in_processes(stack, FIRST):
+    for threads, cells in in_processes(training, FIRST):
         if threads not in plain:
             continue
-        digest = train(stack, "digest", tmp_path, threads, cells)
+        digest = train(training, "digest", tmp_path, threads, cells)
         for cell in cells:
             assert digest[cell] == plain[threads][cell], cell

@@ -3,7 +3,10 @@
 Run as a script it builds what is missing; imported, it only looks. It uses the standard library
 alone and runs on Python 3.7, so that any interpreter at hand can prepare the others.
 
-Each file `NAME.txt` starts with a line `# python: X.Y`. Its environment lives in a cache shared by
+Each file `NAME.txt` starts with a line `# python: X.Y`. A line `# exhaustive` after it marks a
+stack that is too heavy for every run: it is built when it is named, and with `--all`.
+
+Each environment lives in a cache shared by
 all checkouts, in a folder named for the stack and a hash of the file and the interpreter: a changed
 pin is another environment, and an old checkout finds its own again.
 """
@@ -26,6 +29,7 @@ from typing import Iterator, NamedTuple, Sequence
 
 REQUIREMENTS = Path(__file__).resolve().parent
 PYTHON_LINE = re.compile(r"#\s*python:\s*(\d+\.\d+)\s*$")
+EXHAUSTIVE = "# exhaustive"
 # Written last: an environment without it was interrupted, and is built anew.
 COMPLETE = ".complete"
 NETWORK_TROUBLE = re.compile(
@@ -56,6 +60,12 @@ class StackError(Exception):
 def names() -> list[str]:
     """The stacks there are, in alphabetical order."""
     return sorted(path.stem for path in REQUIREMENTS.glob("*.txt"))
+
+
+def is_exhaustive(name: str) -> bool:
+    """Whether a stack is built and tested only where that was asked for."""
+    lines = requirements_of(name).read_text(encoding="utf-8").splitlines()
+    return EXHAUSTIVE in (line.strip() for line in lines)
 
 
 def requirements_of(name: str) -> Path:
@@ -139,15 +149,24 @@ def build(name: str) -> Stack:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Builds the stacks named, or all; prints `NAME<TAB>PYTHON` or `NAME<TAB>-<TAB>REASON`."""
+    """Builds the stacks named, or those of every test run.
+
+    Prints `NAME<TAB>PYTHON` or `NAME<TAB>-<TAB>REASON`.
+    """
     parser = argparse.ArgumentParser(description="Build the environments that the tests record in.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help="stacks; all when none is named")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="stacks; those of `make test` when none is named"
+    )
+    parser.add_argument(
+        "--all", action="store_true", help="all stacks, those of `make test-all` too"
+    )
     parser.add_argument(
         "--require", action="store_true", help="fail when an interpreter is missing"
     )
     options = parser.parse_args(arguments)
     status = 0
-    for name in options.names or names():
+    wanted = [name for name in names() if options.all or not is_exhaustive(name)]
+    for name in options.names or wanted:
         try:
             stack = build(name)
         except StackError as error:

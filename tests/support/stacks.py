@@ -9,7 +9,7 @@ import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from stacks import build
@@ -27,6 +27,11 @@ _QUIET_AND_ALONE = {
     # A user's own Keras settings would otherwise choose.
     "KERAS_BACKEND": "tensorflow",
 }
+_FLAVOURS = {
+    # TensorFlow 1.15 brings a tf.keras of its own.
+    "tf1.15": "keras2.3",
+}
+_BACKENDS = {"keras3-jax": "jax", "keras3-torch": "torch"}
 _OF_THE_CALLER = ("PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 
 
@@ -36,6 +41,13 @@ class Stack:
 
     name: str
     python: Path
+
+    def _choice(self) -> dict[str, str]:
+        """What tells a program which Keras to train with."""
+        chosen = {"TRACEDIFF_STACK": self.name}
+        if self.name in _BACKENDS:
+            chosen["KERAS_BACKEND"] = _BACKENDS[self.name]
+        return chosen
 
     def run(
         self,
@@ -56,7 +68,7 @@ class Stack:
             done = subprocess.run(
                 command,
                 cwd=cwd,
-                env={**variables, **_QUIET_AND_ALONE, **(env or {})},
+                env={**variables, **_QUIET_AND_ALONE, **self._choice(), **(env or {})},
                 timeout=timeout,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -74,8 +86,24 @@ class Stack:
 
 
 def stack_or_skip(name: str) -> Stack:
-    """The stack of that name; skips the test, with the reason, where this machine lacks it."""
-    found = build.find(name)
+    """The stack or flavour of that name; skips, with the reason, where this machine lacks it."""
+    found = build.find(_FLAVOURS.get(name, name))
     if found.python is None:
         pytest.skip(found.reason)
-    return Stack(found.name, found.python)
+    return Stack(name, found.python)
+
+
+def every_stack() -> list[Any]:
+    """All environments, to parametrise with; those too heavy for every run are marked so."""
+    return [_marked(name, name) for name in build.names()]
+
+
+def every_flavour() -> list[Any]:
+    """All environments, and what else can train in them."""
+    flavours = {**{name: name for name in build.names()}, **_FLAVOURS}
+    return [_marked(name, flavours[name]) for name in sorted(flavours)]
+
+
+def _marked(name: str, environment: str) -> Any:
+    heavy = build.is_exhaustive(environment)
+    return pytest.param(name, marks=[pytest.mark.exhaustive] if heavy else [])

@@ -25,7 +25,12 @@ _BY_MODEL_CLASS = (
         "tf_function",
         "TfFunctionHook",
     ),
-    ("keras.src.models.model", "make_train_function", "keras3", "Keras3Hook"),
+    ("keras.src.engine.training", "make_train_function", "tf_keras", "TfKerasHook"),
+    ("tf_keras.src.engine.training", "make_train_function", "tf_keras", "TfKerasHook"),
+    # Keras 3 chooses its trainer, a base class of every model, by the backend.
+    ("keras.src.backend.tensorflow.trainer", "make_train_function", "keras3", "Keras3Hook"),
+    ("keras.src.backend.jax.trainer", "make_train_function", "keras3_jax", "Keras3JaxHook"),
+    ("keras.src.backend.torch.trainer", "make_train_function", "keras3_torch", "Keras3TorchHook"),
 )
 
 
@@ -46,6 +51,6 @@ def hook_for(model: Any, session: Any) -> Any:
             return hook(model, session)
     raise UnsupportedModel(
         f"a model of class {type(model).__module__}.{type(model).__name__} cannot be recorded; "
-        "supported are Keras 2.3 on TensorFlow 1.15, tf.keras of TensorFlow 1.15 to 2.3, and "
-        "Keras 3 on TensorFlow"
+        "supported are Keras 2.3 on TensorFlow 1.15, tf.keras of TensorFlow 1.15, 2.3 and 2.15, "
+        "tf_keras, and Keras 3 on TensorFlow, JAX and torch"
     )

@@ -1,5 +1,7 @@
 """What an optimizer of a graph-mode generation keeps, and the learning rate of its next step."""
 
+import sys
+import weakref
 from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -89,20 +91,43 @@ def learning_rate_of(optimizer: Any, backend: Any) -> Optional[np.ndarray]:
         backend: the Keras backend module in use.
     """
     rate = getattr(optimizer, "lr", None)
+    if callable(rate) and hasattr(rate, "get_config"):
+        return _scheduled(rate, backend.get_value(optimizer.iterations))
     if rate is None or callable(rate) or not hasattr(rate, "dtype"):
         return None
     decay = float(
         getattr(optimizer, "initial_decay", 0.0) or getattr(optimizer, "_initial_decay", 0.0)
     )
     value, iterations = backend.batch_get_value([rate, optimizer.iterations])
-    # keras/optimizers.py, 2.3.1, `get_updates`; optimizer_v2.py, 1.15, `_decayed_lr`.
     value = np.float32(value)
     # The `decay` of tf.keras's Nadam is the schedule of its momentum.
     if decay > 0 and type(optimizer).__name__ != "Nadam":
-        value = value * (
-            np.float32(1) / (np.float32(1) + np.float32(decay) * np.float32(iterations))
-        )
+        divisor = np.float32(1) + np.float32(decay) * np.float32(iterations)
+        if hasattr(optimizer, "_decayed_lr"):  # optimizer_v2.py, 1.15
+            value = value / divisor
+        else:  # keras/optimizers.py, 2.3.1, `get_updates`
+            value = value * (np.float32(1) / divisor)
     return np.array(value, np.float32)
+
+
+_schedules: "weakref.WeakKeyDictionary[Any, Any]" = weakref.WeakKeyDictionary()
+
+
+def _scheduled(schedule: Any, iterations: Any) -> np.ndarray:
+    """What a schedule of tf.keras makes of a step's number.
+
+    It is asked in a graph of its own: operations in the user's would shift the seeds of models that
+    are made later.
+    """
+    if schedule not in _schedules:
+        tf = sys.modules["tensorflow"].compat.v1
+        graph = tf.Graph()
+        with graph.as_default():
+            step = tf.placeholder("float32", ())
+            rate = tf.cast(schedule(step), "float32")  # optimizer_v2.py, 1.15, `_decayed_lr`
+        _schedules[schedule] = tf.Session(graph=graph), step, rate
+    session, step, rate = _schedules[schedule]
+    return np.array(session.run(rate, {step: iterations}))
 
 
 def decayed_rate(optimizer: Any) -> Any:

@@ -13,8 +13,9 @@ import numpy as np
 from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.compiled_step import CompiledStepHook
 from tracediff_hooks.generations.private_copy import private_copy
+from tracediff_hooks.generations.slot_lists import slot_lists
 from tracediff_hooks.generations.step_taps import StepTaps, optimizers_of, replaced
-from tracediff_hooks.names import named_layers, optimizer_variable_name, slot_name
+from tracediff_hooks.names import named_layers, optimizer_variable_name
 from tracediff_hooks.state import StateTensor, optimizer_tensor, slot_tensor, weight_tensors
 
 
@@ -26,14 +27,6 @@ class Keras3Hook(CompiledStepHook):
         return sys.modules["keras"]
 
     def _new_taps(self) -> Optional[StepTaps]:
-        backend = self._keras.backend.backend()
-        if backend != "tensorflow":
-            self._session.event(
-                "unsupported",
-                f"nothing is recorded: Keras 3 on the {backend} backend is not supported, "
-                "on tensorflow it is",
-            )
-            return None
         return StepTaps(self._tensorflow, copy=private_copy)
 
     def _prepare(self) -> None:
@@ -99,7 +92,7 @@ class Keras3Hook(CompiledStepHook):
                 else list(trainable_variables)
             )
             taps.saw("gradient", list(zip(grads, variables)))
-            if self._tensorflow.executing_eagerly() and not optimizer.built:
+            if self._eager() and not optimizer.built:
                 self._session.guard(self._build, optimizer, variables)
             return apply(grads, None if trainable_variables is None else variables)
 
@@ -110,6 +103,10 @@ class Keras3Hook(CompiledStepHook):
 
         stack.enter_context(replaced(optimizer, "apply", probed_apply))
         stack.enter_context(replaced(owner, "_backend_update_step", probed_update))
+
+    def _eager(self) -> bool:
+        """Whether the step runs as it is written, here and now."""
+        return bool(self._tensorflow.executing_eagerly())
 
     def _build(self, optimizer: Any, variables: Sequence[Any]) -> None:
         """Run eagerly, a step creates its slots and updates them at once: create them before."""
@@ -172,11 +169,8 @@ def _slots(optimizer: Any, weights: Sequence[StateTensor]) -> List[StateTensor]:
     found: List[StateTensor] = []
     placed = {id(owner._iterations)}
     placed.update(id(v) for v in [getattr(owner, "_learning_rate", None)])
-    for attribute, value in sorted(vars(owner).items()):
-        if not _is_slot_list(attribute, value, len(trained)):
-            continue
-        name = slot_name(type(owner).__name__, attribute)
-        for variable, slot in zip(trained, value):
+    for name, slots in slot_lists(owner, len(trained)):
+        for variable, slot in zip(trained, slots):
             tensor = by_variable.get(id(variable))
             if tensor is not None and slot is not None and id(slot) not in placed:
                 placed.add(id(slot))
@@ -191,16 +185,6 @@ def _slots(optimizer: Any, weights: Sequence[StateTensor]) -> List[StateTensor]:
             found.append(optimizer_tensor(name, variable, _dtype))
     found.append(optimizer_tensor("iteration", owner._iterations, _dtype))
     return found
-
-
-def _is_slot_list(attribute: str, value: Any, length: int) -> bool:
-    return (
-        attribute not in ("_trainable_variables", "_variables")
-        and isinstance(value, list)
-        and len(value) == length > 0
-        and all(item is None or hasattr(item, "assign") for item in value)
-        and any(item is not None for item in value)
-    )
 
 
 def _tensor_names(model: Any, attribute: str) -> Optional[List[str]]:

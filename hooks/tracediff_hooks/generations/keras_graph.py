@@ -18,7 +18,7 @@ from tracediff_hooks.generations.graph_optimizer import (
     learning_rate_of,
     slots_of,
 )
-from tracediff_hooks.names import named_layers
+from tracediff_hooks.names import metric_name, named_layers
 from tracediff_hooks.replay.in_graph import play
 from tracediff_hooks.session import Session
 from tracediff_hooks.state import StateTensor, weight_tensors
@@ -270,7 +270,7 @@ class KerasGraphHook:
                 if name.startswith(output + "_") and output in renamed:
                     canonical = renamed[output] + name[len(output) :]
                     break
-            found["metric", "metric/" + canonical] = np.array(value)
+            found["metric", "metric/" + metric_name(canonical)] = np.array(value)
         return found
 
     def places(self) -> Dict[int, Key]:

@@ -4,6 +4,7 @@ from typing import Any, Dict, Mapping, Sequence
 
 import numpy as np
 
+from tracediff_hooks.names import metric_name
 from tracediff_hooks.tensors import Key
 
 
@@ -25,5 +26,5 @@ def metrics(model: Any, layers: Sequence[Any], logs: Mapping[str, Any]) -> Dict[
                 break
         array = np.array(value.numpy() if hasattr(value, "numpy") else value)
         if array.dtype.kind in "biuf":
-            found["metric", "metric/" + canonical] = array
+            found["metric", "metric/" + metric_name(canonical)] = array
     return found

@@ -74,7 +74,7 @@ class StepTaps:
         self._gradients = {}
         self._loss = None
         self._graph = None
-        if not self._tensorflow.executing_eagerly():
+        if self._tensorflow is not None and not self._tensorflow.executing_eagerly():
             self._graph = self._tensorflow.compat.v1.get_default_graph()
         yield
 

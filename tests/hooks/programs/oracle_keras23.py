@@ -20,7 +20,7 @@ class ByHand:
         with self.graph.as_default(), self.session.as_default():
             self._build(spec, rule)
 
-    def _build(self, spec, rule):
+    def _build_model(self, spec):
         self.training = keras.backend.learning_phase()
         self.model = spec.build()
         self.targets = [tf.compat.v1.placeholder("float32", (None, size)) for size in spec.outputs]
@@ -31,9 +31,12 @@ class ByHand:
             loss = weight * tf.reduce_mean(keras.losses.get(kind)(target, output))
             total = loss if total is None else total + loss
         self.loss = total
-        by_name = dict(zip(spec.weights, self._variables()))
-        trained = [by_name[name] for name in spec.trained]
-        self.gradient = [tf.convert_to_tensor(g) for g in tf.gradients(total, trained)]
+        self.by_name = dict(zip(spec.weights, self._variables()))
+
+    def _build(self, spec, rule):
+        self._build_model(spec)
+        trained = [self.by_name[name] for name in spec.trained]
+        self.gradient = [tf.convert_to_tensor(g) for g in tf.gradients(self.loss, trained)]
 
         self.fed = [tf.compat.v1.placeholder("float32", v.shape) for v in trained]
         with_clipping = rule.make()

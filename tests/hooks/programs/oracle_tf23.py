@@ -42,7 +42,10 @@ class ByHand:
         ]
         self.tape = tf.function(self._dense_tape, input_signature=batch)
         self.step = tf.function(self._step)
-        self.clip = tf.function(self.with_clipping._clip_gradients)
+        self.clip = tf.function(self._clip)
+
+    def _clip(self, gradients):
+        return self.with_clipping._clip_gradients(gradients)
 
     def _dense_tape(self, x, y):
         loss, gradients = self._tape(x, y)

@@ -14,7 +14,16 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from frameworks import GRAPH, KERAS3, TF2, keras, optimizer_values, single_thread, start
+from frameworks import (
+    GRAPH,
+    KERAS3,
+    LEGACY,
+    TF2,
+    keras,
+    optimizer_values,
+    single_thread,
+    start,
+)
 
 SAMPLES, BATCH, EPOCHS, CLASSES = 20, 8, 3, 3
 
@@ -149,31 +158,38 @@ INPUTS = {
 }  # fmt: skip
 
 
-def rmsprop():
+def rmsprop(opt):
     if KERAS3 or TF2:
-        return keras.optimizers.RMSprop(0.01, momentum=0.9, centered=True)
-    return keras.optimizers.RMSprop(0.01)
+        return opt.RMSprop(0.01, momentum=0.9, centered=True)
+    return opt.RMSprop(0.01)
+
+
+def optimizer(rule):
+    """The optimizer of a cell; `legacy-...` is that of the generation before 2.11."""
+    if rule.startswith("legacy-"):
+        return OPTIMIZERS[rule[len("legacy-") :]](LEGACY)
+    return OPTIMIZERS[rule](keras.optimizers)
 
 
 OPTIMIZERS = {
-    "nesterov": lambda: keras.optimizers.SGD(0.05, momentum=0.9, nesterov=True),
-    "adam": lambda: keras.optimizers.Adam(0.01),
-    "adam-clipnorm": lambda: keras.optimizers.Adam(0.01, clipnorm=0.1),
+    "nesterov": lambda opt: opt.SGD(0.05, momentum=0.9, nesterov=True),
+    "adam": lambda opt: opt.Adam(0.01),
+    "adam-clipnorm": lambda opt: opt.Adam(0.01, clipnorm=0.1),
     "rmsprop": rmsprop,
-    "adagrad": lambda: keras.optimizers.Adagrad(0.05),
-    "adadelta": lambda: keras.optimizers.Adadelta(0.5),
-    "adamax": lambda: keras.optimizers.Adamax(0.01),
-    "nadam": lambda: keras.optimizers.Nadam(0.01),
-    "sgd-clipvalue": lambda: keras.optimizers.SGD(0.05, clipvalue=0.01),
-    "nesterov-clipnorm": lambda: keras.optimizers.SGD(
+    "adagrad": lambda opt: opt.Adagrad(0.05),
+    "adadelta": lambda opt: opt.Adadelta(0.5),
+    "adamax": lambda opt: opt.Adamax(0.01),
+    "nadam": lambda opt: opt.Nadam(0.01),
+    "sgd-clipvalue": lambda opt: opt.SGD(0.05, clipvalue=0.01),
+    "nesterov-clipnorm": lambda opt: opt.SGD(
         0.05, momentum=0.9, nesterov=True, clipnorm=0.1
     ),
-    "global-clipnorm": lambda: keras.optimizers.Adam(0.01, global_clipnorm=0.1),
-    "amsgrad": lambda: keras.optimizers.Adam(0.01, amsgrad=True),
-    "adamw": lambda: keras.optimizers.AdamW(0.01, clipnorm=0.1),
-    "ftrl": lambda: keras.optimizers.Ftrl(0.05),
-    "lion": lambda: keras.optimizers.Lion(0.01),
-    "sgd-decay": lambda: keras.optimizers.SGD(
+    "global-clipnorm": lambda opt: opt.Adam(0.01, global_clipnorm=0.1),
+    "amsgrad": lambda opt: opt.Adam(0.01, amsgrad=True),
+    "adamw": lambda opt: opt.AdamW(0.01, clipnorm=0.1),
+    "ftrl": lambda opt: opt.Ftrl(0.05),
+    "lion": lambda opt: opt.Lion(0.01),
+    "sgd-decay": lambda opt: opt.SGD(
         keras.optimizers.schedules.ExponentialDecay(0.05, 3, 0.5), momentum=0.5, weight_decay=1e-3
     ),
 }
@@ -195,7 +211,7 @@ def hashes(arrays):
 def train(mode, folder, name, rule):
     model = globals()[name]()
     model.compile(
-        loss="categorical_crossentropy", optimizer=OPTIMIZERS[rule](), metrics=["accuracy"]
+        loss="categorical_crossentropy", optimizer=optimizer(rule), metrics=["accuracy"]
     )
     x, y = data(name)
     if not model.built:
@@ -215,6 +231,7 @@ def train(mode, folder, name, rule):
     return {
         "initial": hashes(initial),
         "weights": hashes(final),
+        "sums": [float(np.abs(w.astype("float64")).sum()) for w in final],
         "optimizer": hashes(optimizer_values(model.optimizer)),
         "moved": sum(bool((a != b).any()) for a, b in zip(initial, final)),
         "history": {k: [float(v).hex() for v in h] for k, h in history.history.items()},

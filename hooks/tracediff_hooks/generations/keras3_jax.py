@@ -1,0 +1,215 @@
+"""Keras 3 on JAX: the step is a pure function from state and batch to logs and state.
+
+While `fit` runs, the variables are empty and the state is what the trainer hands from step to step.
+It is read there, and copied: the step is given its buffers to write into.
+"""
+
+import contextlib
+import sys
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional
+
+import numpy as np
+
+from tracediff_hooks.describe import StackDescription
+from tracediff_hooks.generations.keras3 import Keras3Hook
+from tracediff_hooks.generations.step_taps import TAPS, StepTaps, replaced
+from tracediff_hooks.tensors import Key
+
+State = Any
+"""Lists of arrays: trainable, non-trainable, optimizer's and metrics' variables."""
+
+
+class JaxTaps(StepTaps):
+    """The tensors of one step while JAX traces it."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self._trace: Any = None
+
+    @contextlib.contextmanager
+    def collect_from(self, state: State) -> Iterator[None]:
+        """Starts anew: the step is being traced, or run, with this state."""
+        self._gradients = {}
+        self._loss = None
+        self._trace = next((_trace_of(v) for part in state for v in part), None)
+        yield
+
+    def _reachable(self, tensor: Any) -> bool:
+        # What a conditional inside the step computes belongs to a trace of its own.
+        return _trace_of(tensor) in (None, self._trace)
+
+
+def _trace_of(tensor: Any) -> Any:
+    return getattr(tensor, "_trace", None)
+
+
+class Keras3JaxHook(Keras3Hook):
+    """Records a Keras 3 model on the JAX backend from `attach` to `detach`."""
+
+    def __init__(self, model: Any, session: Any) -> None:
+        super().__init__(model, session)
+        self._variables: List[Any] = []
+        self._values: Dict[int, Any] = {}
+
+    def _new_taps(self) -> Optional[StepTaps]:
+        if self._keras.src.backend.config.is_nnx_enabled():
+            self._session.event(
+                "unsupported", "nothing is recorded: Keras 3 on JAX with NNX is not supported"
+            )
+            return None
+        return JaxTaps()
+
+    def _eager(self) -> bool:
+        return False  # a step that makes variables is refused by the trainer itself
+
+    def _compile(self) -> Callable[..., Any]:
+        model = self._model
+        steps = model.steps_per_execution
+        # Inside the framework's own loop over steps only the last of a group could be seen.
+        with replaced(model, "steps_per_execution", 1):
+            type(model).make_train_function(model, force=True)
+        function = model.train_function
+
+        def train_function(state: State, iterator: Any) -> Any:
+            logs = None
+            try:
+                for _ in range(steps):
+                    logs, state = self._call_with(function, state, iterator)
+            except StopIteration:
+                if logs is None:
+                    raise
+            return logs, state
+
+        return train_function
+
+    def _tapped(self, train_step: Any) -> Any:
+        def tapped_train_step(state: State, data: Any) -> Any:
+            with self._taps.collect_from(state), self._probes():
+                logs, after = train_step(state, data)
+            taps = self._session.guard(self._outputs, data)
+            if isinstance(logs, dict) and taps is not None:
+                logs = dict(logs)
+                logs[TAPS] = taps
+            return logs, after
+
+        return tapped_train_step
+
+    def _outputs(self, data: Any) -> Dict[str, Any]:
+        return dict(self._taps.outputs(self._batch(data)))
+
+    @contextlib.contextmanager
+    def _probes(self) -> Iterator[None]:
+        """Watches the optimizers' methods and the loss while one step is traced."""
+        update = self._model._update_metrics_variables
+
+        def probed_update(metrics: Any, loss: Any, *args: Any, **kwargs: Any) -> Any:
+            # Where the loss is computed it belongs to the trace of its own derivative.
+            self._taps.saw_loss(loss)
+            return update(metrics, loss, *args, **kwargs)
+
+        with super()._probes(), replaced(self._model, "_update_metrics_variables", probed_update):
+            yield
+
+    def _find_state(self) -> None:
+        super()._find_state()
+        model = self._model
+        self._variables = [
+            list(model.trainable_variables),
+            list(model.non_trainable_variables),
+            list(model.optimizer.variables) if model.optimizer is not None else [],
+        ]
+
+    def _read_created(self) -> None:
+        """Nothing: the trainer makes every variable before its callbacks hear of the fit."""
+
+    def _call_with(self, function: Any, state: State, iterator: Any) -> Any:
+        """One step: state, the framework's own step, state."""
+        guard = self._session.guard
+        alive = self._session.alive
+        before = rate = None
+        if alive:
+            guard(self._take, state)
+            before = guard(self._before)
+            rate = guard(self._learning_rate)
+        logs, after = function(state, iterator)
+        if not isinstance(logs, dict) or TAPS not in logs:
+            if alive:
+                self._session.event(
+                    "not-recorded",
+                    "a custom train_step returned no logs, so its steps are not recorded",
+                )
+            return logs, after
+        logs = dict(logs)
+        taps = logs.pop(TAPS)
+        if alive:
+            guard(self._take, after)
+            guard(self._record, taps, before, rate, logs)
+        self._values = {}
+        return logs, after
+
+    def _take(self, state: State) -> None:
+        """Holds the trainer's arrays by variable, until the next step may write into them."""
+        self._values = {
+            id(variable): value
+            for variables, values in zip(self._variables, state)
+            for variable, value in zip(variables, values)
+        }
+
+    def _before(self) -> Dict[Key, np.ndarray]:
+        state = {t.key: np.asarray(self._values[id(t.variable)]) for t in self._state}
+        return self._session.before(self._model, state)
+
+    def _after(self) -> Dict[Key, np.ndarray]:
+        return {t.key: owned(self._values[id(t.variable)]) for t in self._state}
+
+    def _scope(self) -> Any:
+        """Inside it, the optimizer's variables have the values of the trainer's state."""
+        variables = self._variables[2]
+        mapping = [(v, self._values[id(v)]) for v in variables if id(v) in self._values]
+        return self._keras.StatelessScope(state_mapping=mapping)
+
+    def _learning_rate(self) -> Optional[np.ndarray]:
+        with self._scope():
+            return owned(self._model.optimizer.learning_rate)
+
+    def _record(
+        self,
+        taps: Mapping[str, Any],
+        before: Dict[Key, np.ndarray],
+        rate: Any,
+        logs: Mapping[str, Any],
+    ) -> None:
+        with self._scope():
+            super()._record(taps, before, rate, logs)
+
+    def _describe(self) -> StackDescription:
+        keras, jax = self._keras, sys.modules["jax"]
+        jit = bool(self._model.jit_compile) and not self._model.run_eagerly
+        environment = {
+            "devices": [f"{device.platform.upper()}:{device.id}" for device in jax.devices()],
+            "threads": {"intra": None, "inter": None},
+            "flags": {
+                "eager": bool(self._model.run_eagerly),
+                "jit_compile": jit,
+                "precision_policy": keras.config.dtype_policy().name,
+                "floatx": keras.config.floatx(),
+                "enable_x64": bool(jax.config.jax_enable_x64),
+                "matmul_precision": jax.config.jax_default_matmul_precision,
+                "prng": str(jax.config.jax_default_prng_impl),
+            },
+            "keras_seed": keras.src.utils.rng_utils.get_random_seed(),
+        }
+        capture = {
+            "gradients": "extra outputs of the compiled step" if jit else "read in the step",
+            "raw_gradients": True,
+            "state": "copied from the trainer's state between steps",
+            "disturbs": "nothing known",
+        }
+        label = f"Keras {keras.__version__} on JAX {jax.__version__}"
+        return StackDescription("keras3-jax", label, "jax", environment, capture)
+
+
+def owned(value: Any) -> np.ndarray:
+    """A value on the host, in memory that is nobody else's."""
+    array = np.asarray(value)
+    return array if array.flags.owndata and array.flags.writeable else array.copy()

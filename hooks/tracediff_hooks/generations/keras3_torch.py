@@ -1,0 +1,146 @@
+"""Keras 3 on torch: everything is eager, and tensors change in place.
+
+Each tensor is copied to the host at the moment it is seen, from whatever device it lives on.
+"""
+
+import sys
+from typing import Any, Callable, Dict, Mapping, Optional, Tuple
+
+import numpy as np
+
+from tracediff_hooks.describe import StackDescription
+from tracediff_hooks.generations.keras3 import Keras3Hook
+from tracediff_hooks.generations.step_taps import Pairs, StepTaps
+from tracediff_hooks.tensors import Key
+
+
+class TorchTaps(StepTaps):
+    """The tensors of one step, copied as they are seen."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+        self._seen: Dict[Tuple[str, int], Tuple[Any, int]] = {}
+
+    def collect(self) -> Any:
+        """Starts anew: a step is about to run."""
+        self._seen = {}
+        return super().collect()
+
+    def saw(self, role: str, pairs: Pairs, *, unless_seen: bool = False) -> None:
+        """Copies gradients, unless it is the raw one that is applied."""
+        copied = []
+        for gradient, variable in pairs:
+            if gradient is None:
+                continue
+            version = (gradient, int(gradient._version))
+            self._seen[role, id(variable)] = version
+            raw, raw_version = self._seen.get(("gradient", id(variable)), (None, -1))
+            if role == "applied_gradient" and raw is gradient and raw_version == version[1]:
+                copied.append((self._gradients["gradient", id(variable)], variable))
+            else:
+                copied.append((np.array(to_host(gradient)), variable))
+        super().saw(role, copied, unless_seen=unless_seen)
+
+    def saw_loss(self, loss: Any) -> None:
+        """Copies the loss that the step minimises."""
+        super().saw_loss(np.array(to_host(loss)))
+
+    def outputs(self, batch: Mapping[Key, Any]) -> Dict[str, Any]:
+        """What the step is to return besides its logs, on the host."""
+        return super().outputs({key: np.array(to_host(value)) for key, value in batch.items()})
+
+
+class Keras3TorchHook(Keras3Hook):
+    """Records a Keras 3 model on the torch backend from `attach` to `detach`."""
+
+    def _new_taps(self) -> Optional[StepTaps]:
+        if self._model.jit_compile:
+            self._session.event(
+                "unsupported",
+                "nothing is recorded: a step that torch.compile compiles cannot be looked into; "
+                "compile the model with jit_compile=False to record it",
+            )
+            return None
+        return TorchTaps()
+
+    def _eager(self) -> bool:
+        return True
+
+    def _compile(self) -> Callable[[Any], Any]:
+        model = self._model
+        type(model).make_train_function(model, force=True)
+        function = model.train_function
+        return lambda data: self._call(function, data)
+
+    def _read_created(self) -> None:
+        """Keeps the first values of variables that an optimizer made in the step."""
+        self._find_state()
+        for tensor in self._state:
+            place = id(tensor.variable)
+            if place not in self._known and place not in self._created:
+                self._created[place] = np.array(to_host(tensor.variable.value))
+
+    def _before(self) -> Dict[Key, np.ndarray]:
+        state = {t.key: to_host(t.variable.value) for t in self._state}
+        return self._session.before(self._model, state)
+
+    def _after(self) -> Dict[Key, np.ndarray]:
+        return {t.key: np.array(to_host(t.variable.value)) for t in self._state}
+
+    def _learning_rate(self) -> Optional[np.ndarray]:
+        return np.array(to_host(self._model.optimizer.learning_rate))
+
+    def _record(
+        self,
+        taps: Mapping[str, Any],
+        before: Dict[Key, np.ndarray],
+        rate: Any,
+        logs: Mapping[str, Any],
+    ) -> None:
+        super()._record(taps, before, rate, {name: to_host(v) for name, v in logs.items()})
+
+    def _describe(self) -> StackDescription:
+        keras, torch = self._keras, sys.modules["torch"]
+        devices = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+        environment = {
+            "devices": ["CPU:0", *devices],
+            "threads": {
+                "intra": torch.get_num_threads(),
+                "inter": torch.get_num_interop_threads(),
+            },
+            "flags": {
+                "eager": True,
+                "jit_compile": False,
+                "precision_policy": keras.config.dtype_policy().name,
+                "floatx": keras.config.floatx(),
+                "deterministic": bool(torch.are_deterministic_algorithms_enabled()),
+                "matmul_precision": torch.get_float32_matmul_precision(),
+                "cudnn_benchmark": bool(torch.backends.cudnn.benchmark),
+                "device": str(keras.src.backend.torch.core.get_device()),
+            },
+            "keras_seed": keras.src.utils.rng_utils.get_random_seed(),
+            "torch_seed": torch.initial_seed(),
+        }
+        capture = {
+            "gradients": "copied in the step",
+            "raw_gradients": True,
+            "state": "read between steps",
+            "disturbs": "nothing known",
+        }
+        label = f"Keras {keras.__version__} on torch {torch.__version__}"
+        return StackDescription("keras3-torch", label, "torch", environment, capture)
+
+
+def to_host(value: Any) -> np.ndarray:
+    """A tensor's value as an array, in memory that may be the tensor's own."""
+    if not hasattr(value, "detach"):
+        return np.asarray(value)
+    tensor = value.detach()
+    if tensor.is_sparse:
+        tensor = tensor.to_dense()
+    tensor = tensor.cpu()
+    if str(tensor.dtype) == "torch.bfloat16":
+        # numpy knows this dtype only from a package that Keras 3 needs, too.
+        integers = tensor.view(sys.modules["torch"].int16).numpy()
+        return np.asarray(integers.view(sys.modules["ml_dtypes"].bfloat16))
+    return np.asarray(tensor.numpy())
