@@ -153,7 +153,9 @@ def _public_first(item: Tuple[str, Any]) -> Tuple[bool, bool, str]:
 
 
 def _inner_layers(layer: Any) -> Iterator[Tuple[str, Any]]:
-    for attribute, value in list(vars(layer).items()):
+    # On torch, layers are modules, which keep modules apart from their other attributes.
+    modules = vars(layer).get("_modules") or {}
+    for attribute, value in [*vars(layer).items(), *modules.items()]:
         if _is_layer(value):
             yield attribute, value
         elif isinstance(value, (list, tuple)) and attribute not in (

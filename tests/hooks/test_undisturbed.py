@@ -27,7 +27,7 @@ RACY = ("adam",)
 COMPILED = {
     "keras3-jax": {"cnn:adam-clipnorm", "cnn:rmsprop"},
 }
-"""Cells in which the compiler rounds otherwise where a gradient leaves the step; docs/capture.md."""
+"""Cells in which a compiler rounds otherwise where a gradient leaves the step."""
 
 
 def cells_of(stack):

@@ -28,13 +28,18 @@ def test_an_unknown_stack_is_answered_with_those_there_are(capsys):
     status = build.main(["keras2.4"])
     # Then the message lists the names to choose from
     assert status == 2
-    assert "keras2.3, keras3, keras3-jax, keras3-torch, tf-keras, tf2.15, tf2.3" in capsys.readouterr().err
+    assert (
+        "keras2.3, keras3, keras3-jax, keras3-torch, tf-keras, tf2.15, tf2.3"
+        in capsys.readouterr().err
+    )
 
 
 def test_stacks_too_heavy_for_every_run_are_built_only_when_asked_for(monkeypatch):
     # Given a builder that only notes what it is asked to build
     asked = []
-    monkeypatch.setattr(build, "build", lambda name: asked.append(name) or build.Stack(name, None, ""))
+    monkeypatch.setattr(
+        build, "build", lambda name: asked.append(name) or build.Stack(name, None, "")
+    )
     # When no stack is named, then those without the mark are built, and with --all every one
     build.main([])
     assert asked == ["keras2.3", "keras3", "tf2.3"]

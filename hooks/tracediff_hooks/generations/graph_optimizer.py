@@ -7,7 +7,7 @@ from typing import Any, List, Optional, Sequence, Tuple
 import numpy as np
 
 from tracediff_hooks.generations.gradient_registry import gradients_of
-from tracediff_hooks.names import slot_name
+from tracediff_hooks.names import optimizer_variable_name, slot_name, variable_name
 from tracediff_hooks.state import StateTensor, optimizer_tensor, slot_tensor
 
 KERAS_SLOTS = {
@@ -46,6 +46,11 @@ def _slots_by_name(optimizer: Any, weights: Sequence[StateTensor]) -> List[State
             if variable is not None:
                 name = slot_name(type(optimizer).__name__, slot)
                 found.append(slot_tensor(tensor, name, variable, dtype_of))
+    slots = {id(tensor.variable) for tensor in found}
+    for variable in optimizer.weights:
+        if id(variable) not in slots and variable is not optimizer.iterations:
+            name = optimizer_variable_name(variable_name(variable))
+            found.append(optimizer_tensor(name, variable, dtype_of))
     found.append(optimizer_tensor("iteration", optimizer.iterations, dtype_of))
     return found
 

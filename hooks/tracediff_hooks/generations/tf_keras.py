@@ -42,7 +42,7 @@ class TfKerasHook(TfFunctionHook):
         model = self._model
         if getattr(model, "_steps_per_execution", None) is not None:
             # The tuner chooses the number of steps while training; the loop below follows it.
-            with replaced(model, "autotune_steps_per_execution", False):
+            with replaced(model, "autotune_steps_per_execution", value=False):
                 return super()._compile()
         function = type(model).make_train_function(model)
         return lambda iterator: self._call(function, iterator)

@@ -4,19 +4,21 @@ Runs on every stack: Python 3.7 and Keras 2.3 upwards. Usage: known_difference.p
 VARIANT... Each variant differs from ``base`` in one known place.
 """
 
+import os
 import sys
 from pathlib import Path
 
 import numpy as np
 
-try:
-    import keras
-except ImportError:
-    keras = None
-if not hasattr(keras, "layers"):
-    from tensorflow import keras
-
 from tracediff_hooks import TraceCallback
+
+STACK = os.environ["TRACEDIFF_STACK"]
+if STACK == "tf-keras":
+    import tf_keras as keras
+elif STACK.startswith("tf"):
+    from tensorflow import keras
+else:
+    import keras
 
 BATCH = 16
 ROWS = 88  # five full batches and a partial one

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from frameworks import GRAPH, KERAS3, keras, start
+from frameworks import GRAPH, KERAS3, LEGACY, STANDALONE, keras, start
 from recorded import Recorded
 
 from tracediff_hooks import TraceCallback
@@ -200,7 +200,7 @@ MODELS = [
     subclassed,
 ]  # fmt: skip
 LARGE = [sequence, convolutional, cells, recurrent, named_recurrent]
-if not GRAPH:
+if not STANDALONE:
     # Keras 2.3 has neither this layer, nor models of models that are both subclassed.
     MODELS += [normalised, subclassed_of_subclassed]
 
@@ -210,21 +210,29 @@ SHAPES = {
     "sequence": [(5,)],
 }  # fmt: skip
 
-opt = keras.optimizers
-OPTIMIZERS = {
-    "SGD": lambda: opt.SGD(0.01, momentum=0.9),
-    "Adam": opt.Adam,
-    "Adam amsgrad": lambda: opt.Adam(amsgrad=True),
-    "RMSprop": opt.RMSprop,
-    "Adagrad": opt.Adagrad,
-    "Adadelta": opt.Adadelta,
-    "Adamax": opt.Adamax,
-    "Nadam": opt.Nadam,
-}
-if not GRAPH:
-    OPTIMIZERS["RMSprop momentum"] = lambda: opt.RMSprop(momentum=0.9)
-    OPTIMIZERS["RMSprop centered"] = lambda: opt.RMSprop(momentum=0.9, centered=True)
-    OPTIMIZERS["Ftrl"] = opt.Ftrl
+
+def optimizers(opt):
+    """Each optimizer as a module of optimizers makes it."""
+    found = {
+        "SGD": lambda: opt.SGD(0.01, momentum=0.9),
+        "Adam": opt.Adam,
+        "Adam amsgrad": lambda: opt.Adam(amsgrad=True),
+        "RMSprop": opt.RMSprop,
+        "Adagrad": opt.Adagrad,
+        "Adadelta": opt.Adadelta,
+        "Adamax": opt.Adamax,
+        "Nadam": opt.Nadam,
+    }
+    if not STANDALONE:
+        found["RMSprop momentum"] = lambda: opt.RMSprop(momentum=0.9)
+        found["RMSprop centered"] = lambda: opt.RMSprop(momentum=0.9, centered=True)
+        found["Ftrl"] = opt.Ftrl
+    return found
+
+
+OPTIMIZERS = optimizers(keras.optimizers)
+if LEGACY is not None:
+    OPTIMIZERS.update({"legacy " + name: make for name, make in optimizers(LEGACY).items()})
 
 
 def fit(model, name, store, optimizer):
@@ -294,7 +302,7 @@ def main(folder):
 
     def train(build, name=None):
         name = name or build.__name__
-        trace = fit(build(), build.__name__, folder / (name + ".zarr"), opt.Adam())
+        trace = fit(build(), build.__name__, folder / (name + ".zarr"), keras.optimizers.Adam())
         report["models"][name] = names(trace)
 
     for build in MODELS:

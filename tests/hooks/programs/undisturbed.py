@@ -181,9 +181,7 @@ OPTIMIZERS = {
     "adamax": lambda opt: opt.Adamax(0.01),
     "nadam": lambda opt: opt.Nadam(0.01),
     "sgd-clipvalue": lambda opt: opt.SGD(0.05, clipvalue=0.01),
-    "nesterov-clipnorm": lambda opt: opt.SGD(
-        0.05, momentum=0.9, nesterov=True, clipnorm=0.1
-    ),
+    "nesterov-clipnorm": lambda opt: opt.SGD(0.05, momentum=0.9, nesterov=True, clipnorm=0.1),
     "global-clipnorm": lambda opt: opt.Adam(0.01, global_clipnorm=0.1),
     "amsgrad": lambda opt: opt.Adam(0.01, amsgrad=True),
     "adamw": lambda opt: opt.AdamW(0.01, clipnorm=0.1),
@@ -210,9 +208,7 @@ def hashes(arrays):
 
 def train(mode, folder, name, rule):
     model = globals()[name]()
-    model.compile(
-        loss="categorical_crossentropy", optimizer=optimizer(rule), metrics=["accuracy"]
-    )
+    model.compile(loss="categorical_crossentropy", optimizer=optimizer(rule), metrics=["accuracy"])
     x, y = data(name)
     if not model.built:
         model.build((None,) + INPUTS[name])
