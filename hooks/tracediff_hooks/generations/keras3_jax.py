@@ -12,6 +12,7 @@ import numpy as np
 
 from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.keras3 import Keras3Hook
+from tracediff_hooks.generations.private_copy_jax import private_copy
 from tracediff_hooks.generations.step_taps import TAPS, StepTaps, replaced
 from tracediff_hooks.tensors import Key
 
@@ -23,7 +24,7 @@ class JaxTaps(StepTaps):
     """The tensors of one step while JAX traces it."""
 
     def __init__(self) -> None:
-        super().__init__(None)
+        super().__init__(None, copy=private_copy)
         self._trace: Any = None
 
     @contextlib.contextmanager
@@ -31,7 +32,8 @@ class JaxTaps(StepTaps):
         """Starts anew: the step is being traced, or run, with this state."""
         self._gradients = {}
         self._loss = None
-        self._trace = next((_trace_of(v) for part in state for v in part), None)
+        # None where nothing is compiled.
+        self._trace = self._graph = next((_trace_of(v) for part in state for v in part), None)
         yield
 
     def _reachable(self, tensor: Any) -> bool:
