@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from stacks import build
-from support.stacks import stack_or_skip
+from support.stacks import ORDINARY, stack_or_skip
 
 from tracediff.align.layouts import adapt, parse
 from tracediff.cli import main
@@ -36,7 +35,7 @@ STRUCTURE = (0, "loss", "loss")
 EVERY_RUN = ("keras2.3", "keras3")
 STACKS = [
     pytest.param(name, marks=[] if name in EVERY_RUN else [pytest.mark.exhaustive])
-    for name in build.names()
+    for name in ORDINARY
 ]
 # pair -> (step, stage, tensor) of the first divergence, and the code of the first cause
 PARTING = {

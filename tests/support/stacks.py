@@ -93,6 +93,10 @@ def stack_or_skip(name: str) -> Stack:
     return Stack(name, found.python)
 
 
+ORDINARY = [name for name in build.names() if not build.is_exhaustive(name)]
+"""The environments of every test run."""
+
+
 def every_stack() -> list[Any]:
     """All environments, to parametrise with; those too heavy for every run are marked so."""
     return [_marked(name, name) for name in build.names()]

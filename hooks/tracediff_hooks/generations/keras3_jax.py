@@ -12,8 +12,8 @@ import numpy as np
 
 from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.keras3 import Keras3Hook
-from tracediff_hooks.generations.private_copy_jax import private_copy
 from tracediff_hooks.generations.step_taps import TAPS, StepTaps, replaced
+from tracediff_hooks.replay.refused import ReplayRefused
 from tracediff_hooks.tensors import Key
 
 State = Any
@@ -24,7 +24,7 @@ class JaxTaps(StepTaps):
     """The tensors of one step while JAX traces it."""
 
     def __init__(self) -> None:
-        super().__init__(None, copy=private_copy)
+        super().__init__(None)
         self._trace: Any = None
 
     @contextlib.contextmanager
@@ -33,7 +33,7 @@ class JaxTaps(StepTaps):
         self._gradients = {}
         self._loss = None
         # None where nothing is compiled.
-        self._trace = self._graph = next((_trace_of(v) for part in state for v in part), None)
+        self._trace = next((_trace_of(v) for part in state for v in part), None)
         yield
 
     def _reachable(self, tensor: Any) -> bool:
@@ -126,6 +126,8 @@ class Keras3JaxHook(Keras3Hook):
 
     def _call_with(self, function: Any, state: State, iterator: Any) -> Any:
         """One step: state, the framework's own step, state."""
+        if self._session.replay is not None:
+            raise ReplayRefused("Keras 3 on JAX is recorded, and not replayed to")
         guard = self._session.guard
         alive = self._session.alive
         before = rate = None
@@ -205,7 +207,9 @@ class Keras3JaxHook(Keras3Hook):
             "gradients": "extra outputs of the compiled step" if jit else "read in the step",
             "raw_gradients": True,
             "state": "copied from the trainer's state between steps",
-            "disturbs": "nothing known",
+            "disturbs": "a compiler may round otherwise where a gradient leaves the step"
+            if jit
+            else "nothing known",
         }
         label = f"Keras {keras.__version__} on JAX {jax.__version__}"
         return StackDescription("keras3-jax", label, "jax", environment, capture)

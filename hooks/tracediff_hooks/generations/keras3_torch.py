@@ -11,6 +11,7 @@ import numpy as np
 from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.keras3 import Keras3Hook
 from tracediff_hooks.generations.step_taps import Pairs, StepTaps
+from tracediff_hooks.replay.refused import ReplayRefused
 from tracediff_hooks.tensors import Key
 
 
@@ -71,6 +72,11 @@ class Keras3TorchHook(Keras3Hook):
         type(model).make_train_function(model, force=True)
         function = model.train_function
         return lambda data: self._call(function, data)
+
+    def _call(self, function: Any, iterator: Any) -> Any:
+        if self._session.replay is not None:
+            raise ReplayRefused("Keras 3 on torch is recorded, and not replayed to")
+        return super()._call(function, iterator)
 
     def _read_created(self) -> None:
         """Keeps the first values of variables that an optimizer made in the step."""

@@ -1,8 +1,8 @@
 """Trains with the recorder, then does every step again by hand and says how far the record is off.
 
-What one stack does by hand is in the `oracle_*.py` beside this; here is what they share: the models,
-the data, and the order of questions. Distances are in units in the last place (ULP) of float32: 0
-is equality of bits.
+What one stack does by hand is in the `oracle_*.py` beside this; here is what they share: the
+models, the data, and the order of questions. Distances are in units in the last place (ULP) of
+float32: 0 is equality of bits.
 """
 
 from __future__ import annotations

@@ -14,9 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-STACK_OF = {"keras2.3": "keras2.3", "tf1.15": "keras2.3", "tf2.3": "tf2.3", "keras3": "keras3"}
-"""Flavour -> the stack that holds it: TensorFlow 1.15 brings a tf.keras of its own."""
-
 
 class Kit:
     """The Keras of one flavour."""
@@ -24,9 +21,13 @@ class Kit:
     def __init__(self, flavour):
         self.flavour = flavour
         with contextlib.redirect_stderr(io.StringIO()):  # "Using TensorFlow backend."
-            self.tf = importlib.import_module("tensorflow")
-            if flavour in ("keras2.3", "keras3"):
+            self.keras3 = flavour.startswith("keras3")
+            if flavour not in ("keras3-jax", "keras3-torch"):
+                self.tf = importlib.import_module("tensorflow")
+            if flavour == "keras2.3" or self.keras3:
                 self.keras = importlib.import_module("keras")
+            elif flavour == "tf-keras":
+                self.keras = importlib.import_module("tf_keras")
             else:
                 self.keras = self.tf.keras
         self.graph = flavour in ("keras2.3", "tf1.15")
@@ -36,9 +37,9 @@ class Kit:
         np.random.seed(number)  # noqa: NPY002 - the stream that Keras draws from
         if self.graph:
             self.tf.compat.v1.set_random_seed(number)
-        else:
+        elif self.flavour == "tf2.3":
             self.tf.random.set_seed(number)
-        if self.flavour == "keras3":
+        else:
             self.keras.utils.set_random_seed(number)
 
     def fresh(self, number=1):
@@ -71,12 +72,12 @@ class Kit:
     def get_rate(self, model):
         return (
             float(self.keras.backend.get_value(model.optimizer.lr))
-            if (self.flavour != "keras3")
+            if not self.keras3
             else float(model.optimizer.learning_rate)
         )
 
     def set_rate(self, model, rate):
-        if self.flavour == "keras3":
+        if self.keras3:
             model.optimizer.learning_rate = rate
         else:
             self.keras.backend.set_value(model.optimizer.lr, rate)
@@ -107,7 +108,7 @@ def witness_of(kit):
 
         def _weights(self):
             model = self.model
-            if kit.flavour == "tf2.3" and not model.built:
+            if not kit.graph and not kit.keras3 and not model.built:
                 return []
             return [np.array(w) for w in model.get_weights()]
 
