@@ -214,7 +214,11 @@ class Finding:
         subject: What it is about: a tensor, a layer, a setting.
         a: The value in A, as JSON allows it.
         b: The value in B.
-        evidence: Sentences with the numbers.
+        evidence: Sentences with the numbers that speak for it.
+        against: Sentences with what speaks against it, or could stand in its place.
+        not_explained: What of the differences remains when it is granted.
+        remedy: What to try: the line of code that makes B do as A where there is one, or None.
+        change: The known change between versions that it is, a key of the catalogue, or None.
     """
 
     code: str
@@ -226,6 +230,10 @@ class Finding:
     a: Any = None
     b: Any = None
     evidence: tuple[str, ...] = ()
+    against: tuple[str, ...] = ()
+    not_explained: tuple[str, ...] = ()
+    remedy: str | None = None
+    change: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

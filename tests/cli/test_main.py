@@ -42,7 +42,7 @@ def test_trouble_with_a_trace_is_status_2_and_two_lines(tmp_path, capsys, make):
     ("words", "error", "hint"),
     [
         (["inf", "a.zarr"], "error: inf is no command of tracediff", "hint: did you mean info?"),
-        (["frobnicate"], "error: frobnicate is no command", "hint: there are compare, info"),
+        (["frobnicate"], "error: frobnicate is no command", "hint: there are compare, explain"),
         (["info"], "error: the following arguments are required", "hint: tracediff info --help"),
         (["info", "a", "b"], "error: unrecognized arguments: b", "hint: tracediff --help"),
         (["info", "a", "--format", "xml"], "error: argument --format", "hint: tracediff info"),

@@ -23,6 +23,7 @@ _PIPE_CLOSED = 128 + 13
 
 VERBS = {
     "compare": "name the first tensor in which two runs part, and why",
+    "explain": "say what a cause or a known change between versions is",
     "info": "show what a trace holds",
     "map": "write down which tensor of A is which of B",
     "tui": "look for yourself, step by step, in the terminal",
@@ -35,6 +36,7 @@ examples:
   tracediff compare a.zarr/run-0 a.zarr/run-1
                                             the same for two runs of one script
   tracediff tui a.zarr b.zarr               look for yourself
+  tracediff explain optimizer.rule          what does a cause mean?
   tracediff info a.zarr                     what was recorded?
   tracediff info a.zarr --format json | jq .runs[0].steps
 

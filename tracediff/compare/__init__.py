@@ -111,7 +111,8 @@ def examine(
         external=external_steps(run_a, run_b, pairing, steps),
         norm=values.norm,
         rows=values.rows,
-        eps=max(values.eps(run_a), values.eps(run_b)),
+        # Where only one run computes in less precision, that is a difference, and no rounding.
+        eps=min(values.eps(run_a), values.eps(run_b)),
         age=matched.age,
     )
     onset = find_onset(judged)

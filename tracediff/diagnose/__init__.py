@@ -11,16 +11,19 @@ from dataclasses import replace
 
 from tracediff.diagnose.case import Case as Case
 from tracediff.diagnose.data import data
+from tracediff.diagnose.elimination import agreed_before as agreed_before
 from tracediff.diagnose.forensics import forensics
-from tracediff.diagnose.forward import is_statistic, layers, loss, random_layer, statistics
+from tracediff.diagnose.forward import layers, loss, random_layer, statistics
 from tracediff.diagnose.gradients import gradients
 from tracediff.diagnose.initial import initial_slots, initial_weights
+from tracediff.diagnose.known import known_changes
 from tracediff.diagnose.metrics import metrics
 from tracediff.diagnose.optimizer import hyperparameters, learning_rate, rule, unlike_updates
 from tracediff.diagnose.precision import precision
 from tracediff.diagnose.state import external, trainable
 from tracediff.diagnose.structure import structure, unpaired_slots
 from tracediff.diagnose.unexplained import rounding, unexplained
+from tracediff.diagnose.weighing import explains, weighed
 from tracediff.model import Finding
 
 Rule = Callable[[Case], Iterable[Finding]]
@@ -34,6 +37,7 @@ RULES: tuple[Rule, ...] = (
     structure,
     unpaired_slots,
     layers,
+    known_changes,
     random_layer,
     loss,
     statistics,
@@ -60,9 +64,9 @@ def diagnose(case: Case) -> tuple[Finding, ...]:
     if case.verdict != "diverged":
         return tuple(rounding(case))
     found = _merged(finding for one in RULES for finding in one(case))
-    if not any(_explains(case, finding) for finding in found):
+    if not any(explains(case, finding) for finding in found):
         found.extend(list(unlike_updates(case)) or unexplained(case))
-    return tuple(sorted(found, key=lambda finding: _rank(case, finding)))
+    return weighed(case, sorted(found, key=lambda finding: _rank(case, finding)))
 
 
 def _merged(findings: Iterable[Finding]) -> list[Finding]:
@@ -80,24 +84,18 @@ def _merged(findings: Iterable[Finding]) -> list[Finding]:
     return list(merged.values())
 
 
-def _explains(case: Case, finding: Finding) -> bool:
+def _rank(case: Case, finding: Finding) -> tuple[bool, bool, bool, float]:
+    return (
+        not explains(case, finding),
+        not _of_the_rate(case, finding),
+        finding.step is None,
+        -finding.confidence,
+    )
+
+
+def _of_the_rate(case: Case, finding: Finding) -> bool:
+    """Say whether the rate parts first, and this is about it: nothing else can explain that."""
     first = case.first
-    if first is None:
-        return True
-    if finding.code == "model.structure":
-        # Another model computes another loss from the first step on.
-        return first.step == case.start and first.stage not in ("data", "metric")
-    if case.departs is not None and finding.subject == "batches":
-        # Where steps are paired by their batches, the order can only show in what comes after.
-        return finding.step is not None and finding.step <= first.step
-    if (finding.code == "layer.state") is not is_statistic(case, first):
-        # Statistics move in the update stage, but the optimizer has no hand in them.
-        return finding.stage != "update" and (finding.step, finding.stage) == (
-            first.step,
-            first.stage,
-        )
-    return (finding.step, finding.stage) == (first.step, first.stage)
-
-
-def _rank(case: Case, finding: Finding) -> tuple[bool, bool, float]:
-    return not _explains(case, finding), finding.step is None, -finding.confidence
+    if first is None or first.track.pair.role != "learning_rate":
+        return False
+    return finding.subject in ("learning_rate", "optimizer")

@@ -41,12 +41,8 @@ def clipped(case: Case) -> Iterable[Finding]:
         evidence=(
             _described("A", a, settings[0]),
             _described("B", b, settings[1]),
-            *(
-                [f"remedy: {remedies.CLIPPING}"]
-                if {kind_a, kind_b} == {"norm", "global norm"}
-                else []
-            ),
         ),
+        remedy=remedies.CLIPPING if {kind_a, kind_b} == {"norm", "global norm"} else None,
     )
 
 

@@ -11,6 +11,9 @@ from tracediff.diagnose.labels import labels, sample_weights
 from tracediff.diagnose.moved import moved_and_transformed, other_batches
 from tracediff.model import Finding
 
+_SURE = 0.9
+"""Less sure than this is only that nothing else was found."""
+
 
 def data(case: Case) -> Iterable[Finding]:
     """Explain inputs, labels and sample weights that differ."""
@@ -19,8 +22,11 @@ def data(case: Case) -> Iterable[Finding]:
     yield from reordered
     if not reordered:
         found = list(data_values(case))
-        if any(one.code == "data.content" for one in found):
-            found = list(moved_and_transformed(case)) or found
+        unlike = [one for one in found if one.code == "data.content" and one.confidence < _SURE]
+        both = list(moved_and_transformed(case)) if unlike else []
+        if both:
+            found = [*both, *(one for one in found if one not in unlike)]
+            reordered = both
         yield from found
     if any(finding.code == "data.batching" for finding in reordered):
         return

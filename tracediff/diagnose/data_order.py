@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from tracediff.diagnose.case import Case, Key
 from tracediff.diagnose.moved import which_rows
-from tracediff.diagnose.rows import Batch, batches, permutation
+from tracediff.diagnose.rows import Batch, batches, left_out, permutation
 from tracediff.model import Finding
 
 _MOSTLY = 0.5
@@ -27,6 +27,10 @@ def data_order(case: Case) -> Iterable[Finding]:
     found = list(batches(case, [key], first=place.step))
     here = next((batch for batch in found if batch.step == place.step), None)
     if here is None:
+        return
+    missing = _missing(case, found, here, key[1])
+    if missing is not None:
+        yield missing
         return
     if len(here.a) != len(here.b):
         batching = _batching(case, found, here)
@@ -80,6 +84,52 @@ def data_order(case: Case) -> Iterable[Finding]:
                 *_labels_follow(case, key, here.step),
             ),
         )
+
+
+def _missing(case: Case, found: list[Batch], here: Batch, name: str) -> Finding | None:
+    """Find samples that one run leaves out, or takes twice, and goes on after."""
+    stream_a = [row for batch in found for row in batch.a]
+    stream_b = [row for batch in found for row in batch.b]
+    left = left_out(stream_a, stream_b, most=max(1, max(len(here.a), len(here.b)) - 1))
+    if left is None:
+        return None
+    side, other = ("A", "B") if left.only_a else ("B", "A")
+    count = left.only_a or left.only_b
+    begin, batch, rows = 0, found[0], found[0].a
+    for batch in found:
+        rows = batch.a if left.only_a else batch.b
+        if left.place < begin + len(rows):
+            break
+        begin += len(rows)
+    if left.place == begin and count >= len(rows):
+        return None  # A whole batch is a matter of batching
+    if len(here.a) != len(here.b) and left.place + count == begin + len(rows):
+        return None  # So is the end of one, where the other is shorter
+    row = left.place - begin
+    stream = stream_a if left.only_a else stream_b
+    again = stream[left.place] in stream[max(0, left.place - len(rows)) : left.place]
+    which = f"row {row}" if count == 1 else f"rows {row} to {row + count - 1}"
+    how = "twice" if again else f"not in {other}"
+    return Finding(
+        code="data.content",
+        summary=f"{which.capitalize()} of {name} at {case.where(batch.step)} of {side} "
+        f"{'is' if count == 1 else 'are'} {how}: {other} goes on with the samples after "
+        f"{'it' if count == 1 else 'them'}.",
+        confidence=0.95,
+        stage="data",
+        step=here.step,
+        subject=name,
+        a=count if left.only_a else 0,
+        b=count if left.only_b else 0,
+        evidence=(
+            (
+                f"sample {left.place} of the epoch is the first that differs; from sample "
+                f"{left.place + count} of {side} on, {other} has the same, {count} earlier"
+            ),
+            *_elsewhere(found, here),
+        ),
+        remedy="look for a filter, a skipped record or a repeated one in the pipeline that differs",
+    )
 
 
 def _counted(found: list[Batch]) -> tuple[Counter[int], Counter[int]]:

@@ -9,13 +9,12 @@ from numpy.typing import NDArray
 
 from tracediff.diagnose.case import Case
 from tracediff.diagnose.numbers import short
+from tracediff.diagnose.transforms import Transformation, affine, grid, recover
 from tracediff.drift import squeezed
 from tracediff.model import Finding
 from tracediff.onset import Place
 
 Array = NDArray[np.float64]
-_FITS = 1e-5
-"""Relative residual up to which a transformation reproduces B from A."""
 _FEW = 0.5
 """Share of differing rows up to which the others count as the same samples."""
 
@@ -34,6 +33,7 @@ def data_values(case: Case) -> Iterable[Finding]:
         yield (
             _precision(case, place, a, b)
             or _few_rows(case, place, a, b)
+            or _coarse(place, a, b)
             or _transform(case, place, a, b)
             or _others(case, place, a, b)
         )
@@ -71,6 +71,11 @@ def _to_bfloat16(values: Array) -> Array:
     return (bits & np.uint32(0xFFFF0000)).view(np.float32).astype(np.float64)
 
 
+def _cut_to_bfloat16(values: Array) -> Array:
+    bits = values.astype(np.float32).view(np.uint32)
+    return (bits & np.uint32(0xFFFF0000)).view(np.float32).astype(np.float64)
+
+
 def _to_float16(values: Array) -> Array:
     with np.errstate(over="ignore"):
         return values.astype(np.float16).astype(np.float64)
@@ -80,10 +85,38 @@ _ROUNDINGS: dict[str, Callable[[Array], Array]] = {
     "whole numbers": lambda values: np.asarray(np.trunc(values)),
     "float16": _to_float16,
     "bfloat16": _to_bfloat16,
+    "bfloat16, cut off": _cut_to_bfloat16,
     "255ths (8 bits)": lambda values: (
         (np.round(values * 255.0) / 255.0).astype(np.float32).astype(np.float64)
     ),
 }
+
+
+def _coarse(place: Place, a: Array, b: Array) -> Finding | None:
+    """Find samples that one run rounded to a grid of its own, as quantising does."""
+    for fine, coarse, side in ((a, b, "B"), (b, a, "A")):
+        spacing = grid(fine, coarse)
+        if spacing is not None:
+            what = f"multiples of {short(spacing)}"
+            return Finding(
+                code="data.dtype",
+                summary=f"{place.track.pair.name} holds the same samples, in {side} rounded to "
+                f"{what}.",
+                confidence=0.93,
+                stage="data",
+                step=place.step,
+                subject=place.track.pair.name,
+                a=what if side == "A" else "finer",
+                b=what if side == "B" else "finer",
+                evidence=(
+                    (
+                        f"every element of {side} stands on a grid of {short(spacing)}, "
+                        f"{len(np.unique(coarse))} values against {len(np.unique(fine))}, and "
+                        f"lies within {short(float(np.abs(a - b).max()))} of the other run's"
+                    ),
+                ),
+            )
+    return None
 
 
 def _few_rows(case: Case, place: Place, a: Array, b: Array) -> Finding | None:
@@ -129,48 +162,36 @@ def _how_often(case: Case, place: Place) -> list[str]:
 
 
 def _transform(case: Case, place: Place, a: Array, b: Array) -> Finding | None:
-    for what, moved in _moves(a):
-        fit = _affine(moved, b)
-        if fit is not None:
-            scale, offset, residual = fit
-            identity = abs(scale - 1.0) < 1e-9 and abs(offset) < 1e-9
-            parts = [what] if what else []
-            if not identity:
-                parts.append(
-                    f"b = {short(scale)} * a {'+' if offset >= 0 else '-'} {short(abs(offset))}"
-                )
-            return _transformed(case, place, " and ".join(parts), residual, scale, offset)
-    channels = _per_channel(a, b)
-    if channels is not None:
-        scales, offsets, residual = channels
-        text = (
-            f"channel by channel b = scale * a + offset, scales "
-            f"{', '.join(map(short, scales[:4]))}, offsets {', '.join(map(short, offsets[:4]))}"
-        )
-        return _transformed(
-            case, place, text, residual, [float(s) for s in scales], [float(o) for o in offsets]
-        )
-    return None
-
-
-def _transformed(
-    case: Case, place: Place, how: str, residual: float, scale: object, offset: object
-) -> Finding:
-    constant = [f"the fit leaves {short(residual)} of the norm, at {case.where(place.step)}"]
+    found = recover(a, b)
+    if found is None:
+        return None
+    name = place.track.pair.name
     later = _fit_at_other_step(case, place)
-    if later is not None:
-        constant.append(later)
     return Finding(
         code="data.transform",
-        summary=f"{place.track.pair.name} holds the same samples, transformed: {how}.",
+        summary=f"{name} holds the same samples, transformed: {found.words}.",
         confidence=0.95,
         stage="data",
         step=place.step,
-        subject=place.track.pair.name,
+        subject=name,
         a={"scale": 1.0, "offset": 0.0},
-        b={"scale": scale, "offset": offset},
-        evidence=(*constant, *_how_often(case, place)),
+        b={"scale": found.scale, "offset": found.offset},
+        evidence=(
+            f"the fit leaves {short(found.residual)} of the norm, at {case.where(place.step)}",
+            *([] if later is None else [later]),
+            *_how_often(case, place),
+        ),
+        remedy=_undone(found),
     )
+
+
+def _undone(found: Transformation) -> str | None:
+    if found.kind != "affine" or not isinstance(found.scale, float) or found.scale == 0.0:
+        return None
+    assert isinstance(found.offset, float)
+    if found.scale == 1.0 and found.offset == 0.0:
+        return None
+    return f"in B, before fit: x = (x - {found.offset:.6g}) / {found.scale:.6g}"
 
 
 def _fit_at_other_step(case: Case, place: Place) -> str | None:
@@ -184,7 +205,7 @@ def _fit_at_other_step(case: Case, place: Place) -> str | None:
         if pair is None:
             return None
         a, b = (squeezed(one).astype(np.float64) for one in pair)
-        fit = _affine(a, b) if a.shape == b.shape else None
+        fit = affine(a, b) if a.shape == b.shape else None
         if fit is None:
             return None
         fits.append(fit)
@@ -195,55 +216,6 @@ def _fit_at_other_step(case: Case, place: Place) -> str | None:
         f"another batch is transformed by other numbers (b = {short(other_scale)} * a + "
         f"{short(other_offset)}): the transformation depends on the batch"
     )
-
-
-def _moves(a: Array) -> Iterable[tuple[str, Array]]:
-    yield "", a
-    for axis in range(1, a.ndim):
-        kind = f"reversed along axis {axis}"
-        if axis == a.ndim - 1 and a.ndim >= 3 and a.shape[axis] in (3, 4):
-            kind = "channels reversed (RGB against BGR)"
-        yield kind, np.flip(a, axis)
-    for axis in range(1, a.ndim):
-        for other in range(axis + 1, a.ndim):
-            if a.shape[axis] == a.shape[other]:
-                yield f"axes {axis} and {other} exchanged", np.swapaxes(a, axis, other)
-
-
-def _affine(a: Array, b: Array) -> tuple[float, float, float] | None:
-    """Return scale, offset and relative residual of b = scale * a + offset if that fits."""
-    x, y = a.reshape(-1), b.reshape(-1)
-    if x.size < 3 or not (np.isfinite(x).all() and np.isfinite(y).all()):
-        return None
-    spread = x - x.mean()
-    power = float(spread @ spread)
-    total = float(np.sqrt(y @ y))
-    if power == 0.0 or total == 0.0:
-        return None
-    scale = float(spread @ (y - y.mean())) / power
-    offset = float(y.mean() - scale * x.mean())
-    residual = float(np.linalg.norm(y - scale * x - offset)) / total
-    # What a constant explains as well (all of B one value) is no transformation of A.
-    if residual > _FITS or abs(scale) * float(np.sqrt(power)) < 10 * _FITS * total:
-        return None
-    return scale, offset, residual
-
-
-def _per_channel(a: Array, b: Array) -> tuple[Array, Array, float] | None:
-    if a.ndim < 2 or a.shape[-1] < 2 or len(a) < 4:
-        return None
-    x, y = a.reshape(-1, a.shape[-1]), b.reshape(-1, a.shape[-1])
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        return None
-    spread = x - x.mean(axis=0)
-    power = (spread * spread).sum(axis=0)
-    scales = np.divide(
-        (spread * (y - y.mean(axis=0))).sum(axis=0), power, out=np.ones_like(power), where=power > 0
-    )
-    offsets = y.mean(axis=0) - scales * x.mean(axis=0)
-    total = float(np.linalg.norm(y))
-    residual = float(np.linalg.norm(y - scales * x - offsets)) / total if total else np.inf
-    return (scales, offsets, residual) if residual <= _FITS else None
 
 
 def _others(case: Case, place: Place, a: Array, b: Array) -> Finding:

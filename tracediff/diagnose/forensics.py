@@ -89,9 +89,9 @@ def _rules(
             _reproduced("B", b, fit_b, fit_a.rule),
             *([] if effect is None else [effect.words]),
             *_used_by(fit_a, fit_b),
-            *remedies.for_rules(fit_a.rule.key, fit_b.rule.key),
             _looked_at(a, b),
         ),
+        remedy=remedies.for_rules(fit_a.rule.key, fit_b.rule.key),
     )
 
 
@@ -175,9 +175,9 @@ def _sparse(
                 f"gradients, B in {max(fit_b.forms.values())} of {fit_b.sparse}; not the other way"
             ),
             f"both compute {fit_a.rule.words}",
-            f"remedy: {remedies.SPARSE}",
             _looked_at(a, b),
         ),
+        remedy=remedies.SPARSE,
     )
 
 

@@ -13,6 +13,14 @@ from tracediff.model import Finding
 from tracediff.names import same_setting
 from tracediff.onset import Place
 
+_SHAPING = frozenset(
+    {
+        *("units", "filters", "kernel_size", "use_bias", "output_dim", "num_heads", "key_dim"),
+        *("value_dim", "depth_multiplier", "center", "scale", "axis", "class", "strides"),
+    }
+)
+"""Settings that give a layer weights of other shapes, or others: a matter of structure."""
+
 
 def _begins_in_forward(case: Case) -> Place | None:
     """Return the first activation or loss that differs although all that went in agrees."""
@@ -25,6 +33,7 @@ def layers(case: Case) -> Iterable[Finding]:
     place = _begins_in_forward(case)
     settings = list(layer_settings(case))
     moving = {p.track.pair.layer for p in case.firsts("weight") if is_statistic(case, p)}
+    reshaped = {one.layer for one in case.pairing.unpaired if one.matters and one.role == "weight"}
     regularised = "regularizer"
     for setting in settings:
         confirmed = place is not None and (
@@ -33,6 +42,8 @@ def layers(case: Case) -> Iterable[Finding]:
         if regularised in setting.key and place is None:
             confirmed = any(case.is_origin(p) for p in case.firsts("gradient"))
         if setting.layer in moving and setting.key in ("momentum", "class"):
+            continue
+        if setting.layer in reshaped and setting.key in _SHAPING:
             continue
         alone = 0.9 if len(settings) == 1 else 0.75
         yield Finding(

@@ -9,6 +9,7 @@ import numpy as np
 from tracediff.diagnose.case import Case
 from tracediff.diagnose.numbers import listed, short, shown
 from tracediff.model import Finding
+from tracediff.onset import Place
 
 _CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm", "weight_decay", "loss_scale_factor")
 
@@ -16,7 +17,10 @@ _CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm", "weight_decay", "loss_s
 def gradients(case: Case) -> Iterable[Finding]:
     """Find where raw gradients part from equal losses, or applied ones from equal raw ones."""
     raw = [place for place in case.firsts("gradient") if case.is_origin(place)]
-    if raw:
+    scaled = _loss_scale(case, raw)
+    if scaled is not None:
+        yield scaled
+    elif raw:
         names = [place.track.pair.name for place in raw]
         cell = raw[0].track.after[raw[0].step]
         yield Finding(
@@ -39,6 +43,36 @@ def gradients(case: Case) -> Iterable[Finding]:
             ),
         )
     yield from _processing(case)
+
+
+def _loss_scale(case: Case, raw: list[Place]) -> Finding | None:
+    """Find gradients that differ by the ratio of the two loss scales, and by nothing else."""
+    settings = case.optimizer_settings()
+    scales = [float(one.get("loss_scale_factor") or 1.0) for one in settings]
+    if not raw or scales[0] == scales[1]:
+        return None
+    ratio = scales[1] / scales[0]
+    cells = [place.track.after[place.step] for place in raw]
+    ratios = [float(cell["norm_b"] / cell["norm_a"]) for cell in cells if cell["norm_a"] > 0.0]
+    if not ratios or not np.allclose(ratios, ratio, rtol=1e-4):
+        return None
+    return Finding(
+        code="gradient.processing",
+        summary=f"The loss is scaled by {shown(scales[0])} in A and by {shown(scales[1])} in B "
+        "before gradients are taken.",
+        confidence=0.95,
+        stage="gradient",
+        step=raw[0].step,
+        subject="loss_scale_factor",
+        a=settings[0].get("loss_scale_factor"),
+        b=settings[1].get("loss_scale_factor"),
+        evidence=(
+            (
+                f"{len(ratios)} raw gradients of B are {short(ratio)} times those of A, which is "
+                "the ratio of the two scales"
+            ),
+        ),
+    )
 
 
 def _processing(case: Case) -> Iterable[Finding]:

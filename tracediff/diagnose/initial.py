@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from tracediff.diagnose import remedies
-from tracediff.diagnose.case import Case
+from tracediff.diagnose.case import Case, Values
+from tracediff.diagnose.initialisers import (
+    Initialiser,
+    configured,
+    describe,
+    likeness,
+    named,
+    orthogonal,
+    rejected,
+    same,
+)
 from tracediff.diagnose.numbers import listed, short
-from tracediff.model import Finding
-from tracediff.names import split_slot
+from tracediff.model import Finding, Side
+from tracediff.names import model_layers, split_slot
 from tracediff.onset import Place
 
 Array = NDArray[np.float64]
@@ -31,17 +41,19 @@ class _Verdict:
     a: str
     b: str
     undecided: bool = False
+    few: bool = False
 
 
 def initial_weights(case: Case) -> Iterable[Finding]:
     """Tell apart weights drawn anew and weights drawn from something else."""
     places = [place for place in case.firsts("weight") if _at_start(case, place)]
-    verdicts = []
+    verdicts: list[_Verdict] = []
+    shapes: dict[str, tuple[int, ...]] = {}
     for place in places:
         pair = case.read(place.track.pair.key, case.start, "before")
         if pair is not None:
-            a, b = (one.astype(np.float64).reshape(-1) for one in pair)
-            verdicts.append(_compare(place, a, b, tests=len(places)))
+            verdicts.append(_compare(case, place, pair, tests=len(places)))
+            shapes[place.track.pair.name] = pair[0].shape
     unknown = len(places) - len(verdicts)
     others = [one for one in verdicts if one.other]
     draws = [one for one in verdicts if not one.other]
@@ -56,16 +68,20 @@ def initial_weights(case: Case) -> Iterable[Finding]:
             subject=name,
             a=one.a,
             b=one.b,
-            evidence=(f"A: {one.a}", f"B: {one.b}", *_initializers(case, one.place)),
+            evidence=(f"A: {one.a}", f"B: {one.b}", *_initializers(case, one.place, shapes[name])),
+            remedy=_remedy(case, one.place, shapes[name]),
         )
     if draws:
         names = [one.place.track.pair.name for one in draws]
         undecided = [one for one in draws if one.undecided]
+        few = all(one.few for one in draws)
         yield Finding(
             code="init.draw",
-            summary=f"Initial weights are another draw from the same distribution: "
-            f"{listed(names)}.",
-            confidence=0.95 if len(undecided) < len(draws) else 0.6,
+            summary=f"A few elements of the initial weights differ: {listed(names)}."
+            if few
+            else f"Initial weights are another draw from the same distribution: {listed(names)}.",
+            # Another distribution, where there is one, is the fault; a draw differs easily.
+            confidence=0.9 if len(undecided) < len(draws) else 0.6,
             stage="state",
             step=case.start,
             subject=names[0] if len(names) == 1 else f"{len(names)} weights",
@@ -85,35 +101,73 @@ def initial_weights(case: Case) -> Iterable[Finding]:
         )
 
 
+def _remedy(case: Case, place: Place, shape: tuple[int, ...]) -> str | None:
+    """Return the line that asks for A's initialiser, where A's configuration is what differs."""
+    a, b = (_configured(case, place, side, shape) for side in ("a", "b"))
+    layer, _, which = place.track.pair.name.partition("/")
+    if a is None or same(a, b):
+        return None
+    if isinstance(a, str):
+        return f"in B's layer {layer}: {which}_initializer={a!r}"
+    if a.name in {one.name for one in named(shape)}:
+        return f"in B's layer {layer}: {which}_initializer={a.name!r}"
+    return f"in B's layer {layer}, {which}_initializer: a {a.name}"
+
+
 def _at_start(case: Case, place: Place) -> bool:
     return place.step == case.start and place.stage == "state"
 
 
-def _compare(place: Place, a: Array, b: Array, *, tests: int) -> _Verdict:
-    text_a, text_b = _described(a), _described(b)
-    if _constant(a) or _constant(b):
-        return _Verdict(place, other=True, text=f"{text_a} in A, {text_b} in B", a=text_a, b=text_b)
+def _compare(case: Case, place: Place, pair: tuple[Values, Values], *, tests: int) -> _Verdict:
+    shape = pair[0].shape
+    a, b = (one.astype(np.float64).reshape(-1) for one in pair)
+    text_a, text_b = (
+        describe(one, two.shape) if np.isfinite(one).all() else "not all finite"
+        for one, two in ((a, pair[0]), (b, pair[1]))
+    )
+
+    def other(text: str) -> _Verdict:
+        return _Verdict(place, other=True, text=text, a=text_a, b=text_b)
+
+    def draw(text: str, *, undecided: bool = False, few: bool = False) -> _Verdict:
+        return _Verdict(
+            place, other=False, text=text, a=text_a, b=text_b, undecided=undecided, few=few
+        )
+
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        return _Verdict(place, other=True, text="not all values are finite", a=text_a, b=text_b)
+        return other("not all values are finite")
+    changed = int(np.count_nonzero(a != b))
+    if len(a) > 4 and changed <= max(1, len(a) // 10):
+        what = "element differs" if changed == 1 else "elements differ"
+        return draw(f"only {changed} of {len(a)} {what}, all others are equal", few=True)
+    if _few_levels(a) or _few_levels(b):
+        if np.array_equal(np.sort(a), np.sort(b)):
+            return draw("the same values in other places")
+        return other(f"{text_a} in A, {text_b} in B")
     scale = _scaled(a, b)
     if scale is not None:
-        text = f"B is A times {short(scale)}"
-        return _Verdict(place, other=True, text=text, a=text_a, b=text_b)
+        return other(f"B is A times {short(scale)}")
+    settings = [_configured(case, place, side, shape) for side in ("a", "b")]
+    if pair[0].ndim > 1 and orthogonal(a.reshape(shape)) != orthogonal(b.reshape(shape)):
+        which = "A" if orthogonal(a.reshape(shape)) else "B"
+        return other(f"only {which}'s is orthogonal")
+    asked = None not in settings and not same(*settings)
+    if asked and not any(
+        rejected(one, shape, what) for one, what in zip((a, b), settings, strict=True)
+    ):
+        names = [getattr(one, "name", one) for one in settings]
+        return other(f"{names[0]} in A, {names[1]} in B, as configured, and the values agree")
     if len(a) < _ENOUGH:
-        text = f"{len(a)} elements are too few to tell draw and distribution apart"
-        return _Verdict(place, other=False, text=text, a=text_a, b=text_b, undecided=True)
-    changed = int(np.count_nonzero(a != b))
-    if changed <= max(1, len(a) // 10):
-        text = f"only {changed} of {len(a)} elements differ"
-        return _Verdict(place, other=True, text=text, a=text_a, b=text_b)
-    test = stats.ks_2samp(a, b)
-    text = f"Kolmogorov-Smirnov p = {short(float(test.pvalue))} for {len(a)} elements"
-    other = bool(test.pvalue < _SAME / max(1, tests))
-    return _Verdict(place, other=other, text=text, a=text_a, b=text_b)
+        return draw(
+            f"{len(a)} elements are too few to tell draw and distribution apart", undecided=True
+        )
+    probability, text = likeness(a, b)
+    return other(text) if probability < _SAME / max(1, tests) else draw(text)
 
 
-def _constant(values: Array) -> bool:
-    return len(values) > 1 and bool(np.all(values == values[0]))
+def _few_levels(values: Array) -> bool:
+    """Say whether values were set and not drawn: constant, or blocks of constants."""
+    return len(values) > 1 and len(np.unique(values)) <= min(3, (len(values) + 1) // 2)
 
 
 def _scaled(a: Array, b: Array) -> float | None:
@@ -125,28 +179,31 @@ def _scaled(a: Array, b: Array) -> float | None:
     return scale if fits and abs(scale) > 0.0 else None
 
 
-def _described(values: Array) -> str:
-    if _constant(values):
-        return f"all {short(values[0])}"
-    return (
-        f"mean {short(float(values.mean()))}, standard deviation {short(float(values.std()))}, "
-        f"from {short(float(values.min()))} to {short(float(values.max()))}"
-    )
+def _setting(case: Case, place: Place, side: Side) -> Any:
+    """Return what the configuration of a weight's layer says of its initialiser."""
+    name = place.track.pair.a if side == "a" else place.track.pair.b
+    layer = str(name).split("/", maxsplit=1)[0]
+    which = str(name).rpartition("/")[2]
+    for one in model_layers((case.a if side == "a" else case.b).about):
+        if one.get("name") == layer:
+            return (one.get("config") or {}).get(f"{which}_initializer")
+    return None
 
 
-def _initializers(case: Case, place: Place) -> list[str]:
-    layer = place.track.pair.layer
+def _configured(
+    case: Case, place: Place, side: Side, shape: tuple[int, ...]
+) -> Initialiser | str | None:
+    return configured(_setting(case, place, side), shape)
+
+
+def _initializers(case: Case, place: Place, shape: tuple[int, ...]) -> list[str]:
     found = []
-    for run in (case.a, case.b):
-        model = run.about.get("model") or {}
-        for one in model.get("layers") or ():
-            if one.get("name") == layer:
-                which = place.track.pair.name.rpartition("/")[2]
-                value = (one.get("config") or {}).get(f"{which}_initializer")
-                if isinstance(value, dict):
-                    value = value.get("class_name")
-                found.append(str(value))
-    return [f"configured: {found[0]} in A, {found[1]} in B"] if len(found) == 2 else []
+    for side in ("a", "b"):
+        one = _configured(case, place, side, shape)
+        if one is None:
+            return []
+        found.append(one.name if isinstance(one, Initialiser) else one)
+    return [f"configured: {found[0]} in A, {found[1]} in B"]
 
 
 def initial_slots(case: Case) -> Iterable[Finding]:
@@ -159,7 +216,10 @@ def initial_slots(case: Case) -> Iterable[Finding]:
         values: list[str | None] = [None, None]
         pair = case.read(found[0].track.pair.key, case.start, "before")
         if pair is not None:
-            values = [_described(np.atleast_1d(one.astype(np.float64)).reshape(-1)) for one in pair]
+            values = [
+                describe(np.atleast_1d(one.astype(np.float64)).reshape(-1), one.shape)
+                for one in pair
+            ]
         names = [place.track.pair.name for place in found]
         start = f": {values[0]} in A, {values[1]} in B" if values[0] else ""
         yield Finding(
@@ -171,8 +231,6 @@ def initial_slots(case: Case) -> Iterable[Finding]:
             subject=slot if len(names) > 1 else names[0],
             a=values[0],
             b=values[1],
-            evidence=(
-                f"before step {case.start}: {listed(names)}",
-                *remedies.for_slot(case.optimizer_classes()[0], slot),
-            ),
+            evidence=(f"before step {case.start}: {listed(names)}",),
+            remedy=remedies.for_slot(case.optimizer_classes()[0], slot),
         )

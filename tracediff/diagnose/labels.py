@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from tracediff.diagnose.case import Case
 from tracediff.diagnose.data_order import labels_moved_along
 from tracediff.diagnose.numbers import short
-from tracediff.diagnose.rows import permutation, row_hashes
+from tracediff.diagnose.rows import batches, permutation, row_hashes
 from tracediff.drift import squeezed
 from tracediff.model import Finding
 from tracediff.onset import Place
@@ -28,12 +29,26 @@ def labels(case: Case, *, reordered: bool) -> Iterable[Finding]:
     for place in case.firsts("label"):
         if reordered and labels_moved_along(case, place.step):
             continue
+        if reordered and _only_moved(case, place):
+            continue
         pair = case.read(place.track.pair.key, place.step)
         if pair is None:
             yield _found(case, place, "differ, but their values were not kept", 0.8)
             continue
         a, b = (squeezed(one).astype(np.float64) for one in pair)
         yield _how(case, place, np.atleast_1d(a), np.atleast_1d(b))
+
+
+def _only_moved(case: Case, place: Place) -> bool:
+    """Say whether the labels of the run are the same ones, in another order."""
+    found = list(batches(case, [place.track.pair.key], first=place.step))
+    a = Counter(row for batch in found for row in batch.a)
+    b = Counter(row for batch in found for row in batch.b)
+    inputs = [one.track.pair.key for one in case.judged("input")]
+    rows = list(batches(case, inputs, first=place.step))
+    known = {row for batch in rows for row in batch.a}
+    # Where samples are found again, their labels must be with them; that was looked at before.
+    return a == b and not any(row in known for batch in rows for row in batch.b)
 
 
 def _how(case: Case, place: Place, a: Array, b: Array) -> Finding:

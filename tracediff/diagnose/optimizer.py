@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tracediff.diagnose import remedies
 from tracediff.diagnose.case import Case
 from tracediff.diagnose.numbers import plain, short, shown
 from tracediff.model import Finding
@@ -17,6 +16,8 @@ from tracediff.onset import Place
 
 Array = NDArray[np.float64]
 _HANDLED = frozenset({"learning_rate", "clipnorm", "clipvalue", "global_clipnorm"})
+_PROCESSING = frozenset({"weight_decay", "loss_scale_factor", "gradient_accumulation_steps"})
+"""Settings that change what the update consumes, and not its rule."""
 _ONLY_IN_SOME = frozenset(
     {"schedule_decay", "weight_decay", "rho", "epsilon", "beta", "initial_accumulator_value"}
 )
@@ -51,8 +52,6 @@ def learning_rate(case: Case) -> Iterable[Finding]:
                 f"{short(np.nanmax(ratios))}"
             )
         evidence.append(_gradients_agree(case, place))
-        if constant:
-            evidence.extend(remedies.for_rate(case.optimizer_classes()[0]))
         yield Finding(
             code="optimizer.hyperparameter" if constant else "optimizer.schedule",
             summary=f"The learning rate is {short(a[index])} in A and {short(b[index])} in B"
@@ -128,7 +127,7 @@ def hyperparameters(case: Case) -> Iterable[Finding]:
         if isinstance(one, dict) or isinstance(other, dict):
             continue
         yield Finding(
-            code="optimizer.hyperparameter",
+            code="gradient.processing" if key in _PROCESSING else "optimizer.hyperparameter",
             summary=f"{key} of {class_a or 'the optimizer'} is {shown(one)} in A and "
             f"{shown(other)} in B.",
             confidence=0.9 if place is not None else 0.6 if masked else 0.4,

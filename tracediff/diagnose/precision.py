@@ -21,7 +21,7 @@ def precision(case: Case) -> Iterable[Finding]:
         yield Finding(
             code="precision",
             summary=f"A computes in {shown(a)}, B in {shown(b)}.",
-            confidence=0.8,
+            confidence=0.96,
             stage=first.stage,
             step=first.step,
             subject="precision policy",

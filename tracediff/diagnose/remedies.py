@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tracediff.model import Finding
+
 _INSIDE = (
     "with epsilon inside the root there is no exact equivalent at the same epsilon: subclass the "
     "optimizer and override update_step to divide by ops.sqrt({slot}) + self.epsilon; "
@@ -55,28 +57,68 @@ _SLOTS: Mapping[tuple[str, str], str] = {
         "tf.compat.v1.train.RMSPropOptimizer starts its mean square from 1, all others from 0"
     ),
 }
-_RATES: Mapping[str, str] = {
-    "adagrad": "0.01 in Keras 2.3 and 0.001 later",
-    "adadelta": "1.0 in Keras 2.3 and 0.001 later",
-    "adamax": "0.002 in Keras 2.3 and 0.001 later",
-    "nadam": "0.002 in Keras 2.3 and 0.001 later",
-    "lion": "1e-4 in tf.keras from 2.11 and 1e-3 in Keras 3",
+
+
+def for_rules(one: str, other: str) -> str | None:
+    """Return what to do about two rules of one class, by their keys on the shelf."""
+    return _RULES.get(frozenset({one, other}))
+
+
+def for_slot(family: str, slot: str) -> str | None:
+    """Return what to do about a slot that starts from other values."""
+    return _SLOTS.get((family, slot))
+
+
+_GENERAL: Mapping[str, str] = {
+    "data.order": (
+        "feed both in one order: fit(..., shuffle=False) after one permutation of your own, "
+        "np.random.RandomState(0).permutation(len(x))"
+    ),
+    "data.transform": "apply A's preprocessing in B, step by step in A's order, before fit",
+    "data.dtype": "keep the samples in A's precision up to fit: x.astype('float32')",
+    "data.content": "look at the rows named, in the files or the pipeline that B reads",
+    "data.labels": "make B's labels from A's code: print(y[:5]) in both",
+    "data.sample_weight": "pass the same sample_weight= and class_weight= to both calls of fit",
+    "init.draw": (
+        "start both from the same weights: save A's with model.save_weights before fit, and load "
+        "them in B"
+    ),
+    "model.structure": "build both models with the same layers and arguments",
+    "layer.random": (
+        "no seed makes two versions draw alike: set the rates to 0 in both to compare the rest"
+    ),
+    "loss.value": "compile both with the same loss, its arguments given in full",
+    "gradient.raw": "look for custom gradients and stop_gradient between the layers named",
+    "state.trainable": "set layer.trainable alike in both, before compile",
+    "state.external": "look for callbacks, set_weights or loading between the steps named",
+    "precision": "give both one precision policy: mixed_precision.set_global_policy('float32')",
+    "metric.definition": "pass the metric as the same object, not by a name that versions read",
+    "optimizer.schedule": (
+        "give both one schedule: LearningRateScheduler(lambda epoch: ...), or a constant rate"
+    ),
 }
 
 
-def for_rules(one: str, other: str) -> tuple[str, ...]:
-    """Return what to do about two rules of one class, by their keys on the shelf."""
-    found = _RULES.get(frozenset({one, other}))
-    return (f"remedy: {found}",) if found else ()
+def general(finding: Finding) -> str | None:
+    """Return what to try where a rule has nothing more particular.
+
+    Args:
+        finding: What was found.
+    """
+    if finding.code == "optimizer.hyperparameter" and _plain(finding.a) and finding.subject:
+        return f"in B's optimizer: {finding.subject}={finding.a!r}"
+    if finding.code == "data.batching" and isinstance(finding.a, int):
+        return f"in B: fit(..., batch_size={finding.a}), or drop the same partial batches"
+    if finding.code == "gradient.processing" and _plain(finding.a) and finding.subject:
+        return f"in B's optimizer: {finding.subject}={finding.a!r}"
+    if finding.code in ("layer.forward", "layer.state", "loss.value"):
+        layer, _, key = (finding.subject or "").partition(".")
+        if key and _plain(finding.a):
+            return f"in B's layer {layer}: {key}={finding.a!r}"
+    if finding.code == "init.distribution" and finding.subject:
+        return f"in B, pass A's initialiser of {finding.subject}, with all of its arguments"
+    return _GENERAL.get(finding.code)
 
 
-def for_slot(family: str, slot: str) -> tuple[str, ...]:
-    """Return what to do about a slot that starts from other values."""
-    found = _SLOTS.get((family, slot))
-    return (f"remedy: {found}",) if found else ()
-
-
-def for_rate(family: str) -> tuple[str, ...]:
-    """Return what to know about learning rates of a class whose default changed."""
-    found = _RATES.get(family)
-    return (f"the default of {family} is {found}: pass learning_rate=",) if found else ()
+def _plain(value: object) -> bool:
+    return value is not None and not isinstance(value, dict)

@@ -84,3 +84,51 @@ def permutation(a: tuple[int, ...], b: tuple[int, ...]) -> list[int] | None:
     for place, row in reversed(list(enumerate(a))):
         places.setdefault(row, []).append(place)
     return [places[row].pop() for row in b]
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Rows that one stream of samples has and the other goes on without.
+
+    Attributes:
+        place: Position in the streams at which they part.
+        only_a: How many rows only A has there.
+        only_b: How many rows only B has there.
+    """
+
+    place: int
+    only_a: int
+    only_b: int
+
+
+def left_out(a: list[int], b: list[int], *, most: int) -> Left | None:
+    """Return which rows one stream lacks at the first place at which they part, if it goes on then.
+
+    Args:
+        a: Hashes of A's rows, in the order in which it takes them.
+        b: Those of B.
+        most: How many rows may be missing.
+
+    Example:
+        >>> left_out([1, 2, 3, 4, 5, 6], [1, 2, 4, 5, 6, 7], most=2)
+        Left(place=2, only_a=1, only_b=0)
+        >>> left_out([1, 2, 3], [3, 2, 1], most=2) is None
+        True
+    """
+    length = min(len(a), len(b))
+    place = next((i for i in range(length) if a[i] != b[i]), None)
+    if place is None:
+        return None
+    for count in range(1, most + 1):
+        for only_a, only_b in ((count, 0), (0, count)):
+            here = a[place + only_a : place + only_a + _GOES_ON]
+            there = b[place + only_b : place + only_b + _GOES_ON]
+            compared = min(len(here), len(there))
+            # Both must go on alike for longer than what is missing.
+            if compared > min(count, 2) and here[:compared] == there[:compared]:
+                return Left(place, only_a, only_b)
+    return None
+
+
+_GOES_ON = 16
+"""Rows that must agree after those that are missing, where there are as many."""

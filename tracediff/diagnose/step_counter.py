@@ -91,8 +91,8 @@ def _finding(
                 for side in racing
             ),
             "Keras 2.3.1 on TensorFlow 1.15 is known for it (not tf.keras)",
-            f"remedy: {remedies.COUNTER}",
         ),
+        remedy=remedies.COUNTER,
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tracediff.diagnose.case import Case
-from tracediff.diagnose.numbers import listed
+from tracediff.diagnose.configs import layer_settings
+from tracediff.diagnose.numbers import listed, shown
 from tracediff.model import Finding, Unpaired
 from tracediff.names import split_slot
 
@@ -13,11 +14,14 @@ from tracediff.names import split_slot
 def structure(case: Case) -> Iterable[Finding]:
     """Name weights, inputs and labels that only one run has, layer by layer."""
     groups: dict[str, list[Unpaired]] = {}
+    settings = list(layer_settings(case))
     for one in case.pairing.unpaired:
         if one.matters and one.role != "slot":
             groups.setdefault(one.layer or one.tensor, []).append(one)
     for name, found in groups.items():
         sides = sorted({one.side for one in found})
+        # Such a layer computes by another formula, of which the shape is a consequence.
+        formula = any(one.layer == name and one.key == "reset_after" for one in settings)
         tensors = list(dict.fromkeys(one.tensor for one in found))
         shapes = found[0].reason.startswith("shape")
         if shapes:
@@ -28,13 +32,20 @@ def structure(case: Case) -> Iterable[Finding]:
         yield Finding(
             code="model.structure",
             summary=summary,
-            confidence=0.97,
+            confidence=0.6 if formula else 0.97,
             stage="state",
             step=case.start,
             subject=name,
             a=_shape(found, "a"),
             b=_shape(found, "b"),
-            evidence=tuple(map(_evidence, found[:8])),
+            evidence=(
+                *map(_evidence, found[:8]),
+                *(
+                    f"{one.key} of {name} is {shown(one.a)} in A and {shown(one.b)} in B"
+                    for one in settings
+                    if one.layer == name
+                ),
+            ),
         )
 
 

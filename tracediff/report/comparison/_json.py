@@ -42,7 +42,10 @@ def _difference(one: Difference | None) -> dict[str, Any] | None:
 
 
 def _finding(one: Finding) -> dict[str, Any]:
-    return {**asdict(one), "evidence": list(one.evidence)}
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in asdict(one).items()
+    }
 
 
 def _row(row: DriftRow) -> dict[str, Any]:

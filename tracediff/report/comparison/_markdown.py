@@ -46,7 +46,7 @@ def _lines(comparison: Comparison) -> Iterator[str]:
         yield from ("", "### Causes", "")
     for rank, cause in enumerate(comparison.causes, start=1):
         yield f"{rank}. **`{cause.code}`** ({cause.confidence:.0%}): {_escaped(cause.summary)}"
-        yield from (f"   - {_escaped(sentence)}" for sentence in cause.evidence)
+        yield from (f"   - {_escaped(sentence)}" for sentence in phrases.reasons(cause))
     yield from _drift(comparison)
     if comparison.unpaired:
         yield from ("", "### Without a partner", "")

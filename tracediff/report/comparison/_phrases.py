@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from tracediff.model import Comparison, Difference, DriftRow, Pair, Unpaired
+from tracediff.model import Comparison, Difference, DriftRow, Finding, Pair, Unpaired
 from tracediff.report.terminal import printable
 
 _VERDICTS = {
@@ -214,6 +214,16 @@ def unpaired(one: Unpaired) -> str:
         shape = "" if one.nearest_shape is None else f" {one.nearest_shape}"
         text += f"; nearest there: {printable(one.nearest)}{shape}"
     return text
+
+
+def reasons(finding: Finding) -> list[str]:
+    """Return what a finding says for and against itself, a line each."""
+    lines = list(finding.evidence)
+    lines.extend(f"against: {sentence}" for sentence in finding.against)
+    lines.extend(f"not explained: {sentence}" for sentence in finding.not_explained)
+    if finding.remedy:
+        lines.append(f"try: {finding.remedy}")
+    return lines
 
 
 def events(comparison: Comparison) -> list[str]:

@@ -105,7 +105,7 @@ class _Report:
         wrapped = self._wrapped(f"{printable(cause.summary)} {label}", first=head, rest=rest)
         for line in wrapped:
             yield line.replace(label, self.style.yellow(label))
-        for sentence in cause.evidence:
+        for sentence in phrases.reasons(cause):
             yield from self._wrapped(printable(sentence), first="     - ", rest="       ")
 
     def _drift(self) -> Iterator[str]:

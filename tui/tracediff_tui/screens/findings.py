@@ -15,7 +15,6 @@ from tracediff_tui.views.findings import (
     detail,
     finding_cells,
     findings_sheet,
-    remedy,
 )
 from tracediff_tui.widgets.lines import Bar, KeyBar
 from tracediff_tui.widgets.listing import Column, Listing, Row
@@ -142,7 +141,7 @@ class FindingsScreen(View):
     def copies(self) -> dict[str, Callable[[], str]]:
         """Offer the remedy, where one is known."""
         finding = self.finding
-        known = remedy(finding) if finding is not None else None
+        known = finding.remedy if finding is not None else None
         extra: dict[str, Callable[[], str]] = {"remedy": lambda: known} if known else {}
         return {**super().copies(), **extra}
 

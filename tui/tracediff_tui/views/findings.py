@@ -10,7 +10,7 @@ from tracediff.model import CAUSES, Finding
 from tracediff.report.comparison import phrases
 from tracediff.report.terminal import printable
 from tracediff_tui.sheet import Sheet
-from tracediff_tui.views.places import Key, Spot, finding_spot, label, mentioned, step_mentioned
+from tracediff_tui.views.places import Key, Spot, finding_spot, mentioned, step_mentioned
 
 HEADER = ("#", "code", "conf", "step", "cause")
 
@@ -48,7 +48,7 @@ def detail(found: Examination, finding: Finding, width: int) -> tuple[DetailLine
     lines: list[DetailLine] = []
 
     def say(head: str, text: str, *, spot: Spot | None = None, settings: bool = False) -> None:
-        for number, part in enumerate(textwrap.wrap(text, max(20, width - 12)) or [""]):
+        for number, part in enumerate(textwrap.wrap(text, max(20, width - 15)) or [""]):
             lines.append(DetailLine("" if number else head, part, spot, settings))
 
     place = finding_spot(found, finding)
@@ -68,11 +68,12 @@ def detail(found: Examination, finding: Finding, width: int) -> tuple[DetailLine
             printable(sentence),
             spot=evidence_spot(found, sentence, keys, place),
         )
-    for sentence in against(found, finding):
+    for sentence in (*map(printable, finding.against), *doubts(found, finding)):
         say("against", sentence)
-    fix = remedy(finding)
-    if fix:
-        say("try", fix)
+    for sentence in finding.not_explained:
+        say("not explained", printable(sentence))
+    if finding.remedy:
+        say("try", printable(finding.remedy))
     return tuple(lines)
 
 
@@ -89,8 +90,8 @@ def evidence_spot(
     return Spot(key or base.key, base.step if step is None else step)
 
 
-def against(found: Examination, finding: Finding) -> list[str]:
-    """Return what a finding leaves open: doubts, other findings, and where else runs part."""
+def doubts(found: Examination, finding: Finding) -> list[str]:
+    """Return what stands beside a finding: little confidence, and other findings."""
     lines = []
     if finding.confidence < 0.5:
         lines.append(f"confidence is only {finding.confidence:.0%}")
@@ -99,29 +100,7 @@ def against(found: Examination, finding: Finding) -> list[str]:
         codes = ", ".join(dict.fromkeys(one.code for one in others))
         count = "another finding stands" if len(others) == 1 else f"{len(others)} others stand"
         lines.append(f"{count} beside it: {codes}")
-    first = found.comparison.first_divergence
-    if first is not None and finding.step is not None and finding.step > first.step:
-        lines.append(f"the runs part earlier, at {phrases.place(first)}")
-    onset = found.case.onset
-    later = [
-        place
-        for key, place in onset.firsts.items()
-        if key in onset.origins and finding.step is not None and place.step > finding.step
-    ]
-    if later:
-        later.sort(key=lambda place: place.key)
-        names = ", ".join(f"{label(p.track.pair.key)} at step {p.step}" for p in later[:3])
-        lines.append(f"differences begin anew after its step: {names}")
     return lines
-
-
-def remedy(finding: Finding) -> str | None:
-    """Return what to set in B so that it does as A, where one value says it."""
-    if finding.code != "optimizer.hyperparameter" or finding.a is None or not finding.subject:
-        return None
-    if isinstance(finding.a, dict | list):
-        return None
-    return f"{finding.subject.rpartition('.')[2]}={finding.a!r}"
 
 
 def findings_sheet(found: Examination) -> Sheet:

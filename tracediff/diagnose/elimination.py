@@ -1,0 +1,79 @@
+"""What is excluded as a cause: everything that came before a place and agrees, with the numbers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from tracediff.model import STAGES
+from tracediff.onset import Judged, Onset, Place, began, stage_of
+
+_PLURAL = {
+    "data": "data",
+    "state": "state",
+    "forward": "layer outputs",
+    "loss": "loss",
+    "gradient": "gradients",
+    "update": "updates",
+    "metric": "metrics",
+}
+
+
+def agreed_before(onset: Onset, place: Place) -> tuple[str, ...]:
+    """Say, stage by stage, how closely what came before agrees."""
+    phrases = []
+    start = began(one.track for one in onset.judged.values())
+    if place.step > start:
+        worst, name = _largest(onset, step=None, until=place)
+        last = place.step - 1
+        span = f"step {start}" if last == start else f"steps {start} to {last}"
+        phrases.append(f"{span}: {_closeness(worst, name)}")
+    for stage in STAGES:
+        count, worst, name = 0, 0.0, ""
+        for one in onset.judged.values():
+            for other in _places(one, place.step):
+                if other.stage == stage and other.key < place.key and not one.noise[place.step]:
+                    cell = _cell(other)
+                    if not cell["present"]:
+                        continue
+                    count += 1
+                    drift = float(cell["relative_l2"]) if cell["differs"] else 0.0
+                    if not drift <= worst:
+                        worst, name = drift, other.track.pair.name
+        if count:
+            tensors = "1 tensor" if count == 1 else f"{count} tensors"
+            phrases.append(f"{_PLURAL[stage]} ({tensors}): {_closeness(worst, name)}")
+    return tuple(phrases)
+
+
+def _largest(onset: Onset, *, step: int | None, until: Place) -> tuple[float, str]:
+    worst, name = 0.0, ""
+    for one in onset.judged.values():
+        cells = one.track.after[: until.step if step is None else step]
+        drift = np.where(cells["differs"] & ~one.noise[: len(cells)], cells["relative_l2"], 0.0)
+        if drift.size and not drift.max() <= worst:
+            worst, name = float(drift.max()), one.track.pair.name
+    return worst, name
+
+
+def _closeness(worst: float, name: str) -> str:
+    if worst == 0.0:
+        return "equal"
+    if math.isnan(worst):
+        return f"{name} differs by an unknown amount"
+    return f"within {worst:.2g} relative L2 ({name})"
+
+
+def _places(one: Judged, step: int) -> list[Place]:
+    role = one.track.pair.role
+    result = [Place(step, stage_of(role, "after"), one.track, "after")]
+    if one.track.before is not None:
+        result.append(Place(step, "state", one.track, "before"))
+    return result
+
+
+def _cell(place: Place) -> Any:
+    cells = place.track.before if place.moment == "before" else place.track.after
+    return (place.track.after if cells is None else cells)[place.step]
