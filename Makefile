@@ -12,11 +12,11 @@ PYTEST := $(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile
 PIP_INSTALL := $(PY) -m pip install --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help test test-all demo samples lint style types contracts boundary format wheels bench stacks clean
+.PHONY: help test test-all demo samples lint style types contracts boundary format wheels bench bench-causes stacks clean
 
 help:  ## What can be made
 	@echo "make TARGET, where TARGET is one of:"
-	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-12s %s\n", $$1, $$2 }'
 
 test: $(VENV)/.test stacks  ## Run the tests, after building the training environments
 	$(PYTEST) -m "not exhaustive" $(ARGS)
@@ -54,6 +54,9 @@ format: $(VENV)/.lint  ## Put the sources into shape
 wheels: $(VENV)/.test  ## Build both wheels into dist/
 	$(PY) -m build --no-isolation --wheel --outdir dist .
 	$(PY) -m build --no-isolation --wheel --outdir dist hooks
+
+bench-causes: $(VENV)/.test stacks  ## Train labelled pairs of runs and say how many are explained right
+	PYTHONPATH=benchmarks:tests $(PY) -m causes $(ARGS)
 
 bench: $(VENV)/.test  ## Run the measurements in benchmarks/
 	@for script in benchmarks/bench_*.py; do echo "== $$script" && $(PY) "$$script" || exit 1; done

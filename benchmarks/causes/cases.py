@@ -203,29 +203,6 @@ OPTIMIZERS_ACROSS = (
         model="embedding",
         optimizer=["Adagrad", {"learning_rate": 0.05}],
     ),
-    across(
-        "epsilon of tf.train.Adam",
-        *(TF1, TF23, SETTING, _update("hidden/kernel")),
-        optimizer=ADAM,
-        v1=["AdamOptimizer", {"learning_rate": 0.01}],
-        b={"v1": None},
-        subject="epsilon",
-    ),
-    across(
-        "tf.train.RMSProp starts from one",
-        *(TF1, TF23, "optimizer.slots", _state("hidden/kernel/rms", role="slot")),
-        optimizer=RMSPROP,
-        v1=["RMSPropOptimizer", {"learning_rate": 0.005}],
-        b={"v1": None},
-    ),
-    across(
-        "tf.train.Adagrad",
-        *(TF1, K23, "optimizer.slots", _state("first/kernel/accumulator", role="slot")),
-        model="regression",
-        optimizer=["Adagrad", {"learning_rate": 0.05}],
-        v1=["AdagradOptimizer", {"learning_rate": 0.05}],
-        b={"v1": None},
-    ),
 )
 
 LAYERS_ACROSS = (
@@ -245,9 +222,11 @@ LAYERS_ACROSS = (
     ),
     across(
         "GRU default reset_after",
-        *(TF1, TF23, "layer.forward", None),
+        *(TF1, TF23, "layer.forward", LOSS),
         model="gru",
         settings={"rnn": {"reset_after": "<default>"}},
+        edits=[["fill", 2, 0.0]],
+        subject="rnn.reset_after",
     ),
     across(
         "hard_sigmoid",
@@ -843,9 +822,9 @@ FORWARD_INJECTED = (
         b={"precision": "mixed_bfloat16"},
     ),
     injected(
-        "float16",
-        *(TF23, "precision", (0, None, None, None)),
-        model="regression",
+        "float16 policy",
+        *(K3, "precision", (0, None, None, None)),
+        model="deep",
         b={"precision": "mixed_float16"},
     ),
 )

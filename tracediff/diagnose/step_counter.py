@@ -90,7 +90,6 @@ def _finding(
                 "agree"
                 for side in racing
             ),
-            "Keras 2.3.1 on TensorFlow 1.15 is known for it (not tf.keras)",
         ),
         remedy=remedies.COUNTER,
     )

@@ -15,7 +15,6 @@ RUN = {
     "model": "mlp",
     "settings": {},  # by layer
     "optimizer": ["SGD", {"learning_rate": 0.05}],
-    "v1": None,  # an optimizer of tf.compat.v1.train instead: its class and arguments
     "init": 11,  # seed of numpy's weights, or null for those of the framework
     "edits": [],  # of the weights
     "seed": 1,  # of the framework
@@ -110,11 +109,6 @@ def _precision(keras, policy):
 
 
 def _optimizer(keras, run):
-    import tensorflow as tf
-
-    if run["v1"]:
-        name, arguments = run["v1"]
-        return getattr(tf.compat.v1.train, name)(**arguments)
     name, arguments = run["optimizer"]
     arguments = dict(arguments)
     if keras.__version__.startswith("2.3") and "learning_rate" in arguments:
