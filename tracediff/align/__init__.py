@@ -14,6 +14,7 @@ from tracediff.align.mapping import read_mapping as read_mapping
 from tracediff.align.rows import Located as Located
 from tracediff.align.rows import RowIndex as RowIndex
 from tracediff.align.rows import Segment as Segment
+from tracediff.align.rows import exact_rows as exact_rows
 from tracediff.align.rows import hash_rows as hash_rows
 from tracediff.align.steps import STEP_CHOICES as STEP_CHOICES
 from tracediff.align.steps import By as By

@@ -14,6 +14,7 @@ import numpy as np
 import xxhash
 
 from tracediff.drift import squeezed
+from tracediff.errors import NotKept
 from tracediff.trace import Run
 
 if TYPE_CHECKING:
@@ -135,33 +136,40 @@ class RowIndex:
         run: The run.
         names: Role and name of the tensors that make up a sample.
         steps: Which of its batches to look at, the likeliest first; at most `READ_STEPS` are.
+        exact: Whether to go by the recorded digests of rows, which digest capture keeps too; the
+            same sample in another dtype is another row then.
     """
 
     def __init__(
-        self, run: Run, names: Sequence[tuple[str, str]], steps: Iterable[int] | None = None
+        self,
+        run: Run,
+        names: Sequence[tuple[str, str]],
+        steps: Iterable[int] | None = None,
+        *,
+        exact: bool = False,
     ) -> None:
         self._run = run
+        self._exact = exact
         self._names = tuple(names)
         self._places: dict[int, list[tuple[int, int]]] = defaultdict(list)
         self._steps: list[int] = []
         for step in list(range(run.steps) if steps is None else steps)[:READ_STEPS]:
-            values = read_rows(run, self._names, step)
-            if values is None:
+            hashes = self._hashes(run, self._names, step)
+            if hashes is None:
                 continue
             self._steps.append(step)
-            for row, digest in enumerate(hash_rows(*values)):
+            for row, digest in enumerate(hashes):
                 self._places[digest].append((step, row))
 
     def locate(self, other: Run, names: Sequence[tuple[str, str]], step: int) -> Located | None:
         """Return where the rows of a batch of another run stand here; None where it was not kept.
 
-        A row that stands in several places is taken where it stands in this batch, else beside its
-        neighbour, else in the first of the steps looked at.
+        A row that stands in several places is taken beside its neighbour, else where it stands in
+        this batch, else in the first of the steps looked at.
         """
-        values = read_rows(other, names, step)
-        if values is None:
+        hashes = self._hashes(other, names, step)
+        if hashes is None:
             return None
-        hashes = hash_rows(*values)
         found: list[tuple[int, int] | None] = []
         for row, digest in enumerate(hashes):
             before = found[-1] if found else None
@@ -172,6 +180,14 @@ class RowIndex:
             tuple(_segments(step, found)),
             tuple(row for row, place in enumerate(found) if place is None),
         )
+
+    def _hashes(
+        self, run: Run, names: Sequence[tuple[str, str]], step: int
+    ) -> tuple[int, ...] | None:
+        if self._exact:
+            return exact_rows(run, names, step)
+        values = read_rows(run, names, step)
+        return None if values is None else hash_rows(*values)
 
     def locate_transformed(
         self, other: Run, names: Sequence[tuple[str, str]], step: int
@@ -237,6 +253,23 @@ def read_rows(
     return values
 
 
+def exact_rows(run: Run, names: Sequence[tuple[str, str]], step: int) -> tuple[int, ...] | None:
+    """Return what tells the rows of a step apart to the byte; None where no digest was kept."""
+    columns = []
+    for role, name in names:
+        tensor = run.find(role, name)
+        if tensor is None or not 0 <= step < run.steps:
+            return None
+        try:
+            columns.append(run.row_digests(tensor, step))
+        except NotKept:
+            return None
+    if not columns or len({len(column) for column in columns}) > 1:
+        return None
+    rows = np.stack(columns, axis=1)
+    return tuple(xxhash.xxh3_64_intdigest(row.tobytes()) for row in rows)
+
+
 def hash_rows(*arrays: NDArray[np.generic]) -> tuple[int, ...]:
     """Return a hash for each row (first axis) over all arrays together.
 
@@ -261,13 +294,11 @@ def _nearest(
 ) -> tuple[int, int] | None:
     if not places:
         return None
-    if own in places:
-        return own
     if before is not None:
         for stride in (1, -1):
             if (before[0], before[1] + stride) in places:
                 return before[0], before[1] + stride
-    return places[0]
+    return own if own in places else places[0]
 
 
 def _segments(step: int, found: Sequence[tuple[int, int] | None]) -> Iterator[Segment]:

@@ -26,7 +26,10 @@ def which_rows(case: Case, key: Key, step: int) -> list[str]:
     pair = case.onset.judged[key].track.pair
     if pair.a is None or pair.b is None:
         return []
-    found = _index(case, pair.role, pair.a, step).locate(case.b, [(pair.role, pair.b)], step)
+    names = [(pair.role, pair.b)]
+    found = _index(case, pair.role, pair.a, step).locate(case.b, names, step)
+    if found is None:
+        found = _index(case, pair.role, pair.a, step, exact=True).locate(case.b, names, step)
     return [] if found is None or not found.segments else list(found.words())
 
 
@@ -96,11 +99,12 @@ def other_batches(case: Case) -> Iterable[Finding]:
     )
 
 
-def _index(case: Case, role: str, name: str, step: int) -> RowIndex:
+def _index(case: Case, role: str, name: str, step: int, *, exact: bool = False) -> RowIndex:
     """Return the rows of the epoch of a step, with some batches beside it where that is short."""
     run = case.a
     same = np.flatnonzero((run.epoch == run.epoch[step]) & (run.fit == run.fit[step]))
     near = same[np.abs(same - step) <= _AROUND].tolist()
     around = range(max(0, step - _AROUND), min(run.steps, step + _AROUND))
     # What an epoch repeats is meant to be found in the epoch itself.
-    return RowIndex(run, [(role, name)], [*near, *(one for one in around if one not in near)])
+    steps = [*near, *(one for one in around if one not in near)]
+    return RowIndex(run, [(role, name)], steps, exact=exact)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xxhash
 
+from tracediff.align import exact_rows
 from tracediff.diagnose.case import Case, Key
 from tracediff.drift import squeezed
 
@@ -67,6 +68,14 @@ def batches(case: Case, keys: list[Key], *, first: int, limit: int = READ_STEPS)
                 row_hashes(*(pair[0] for pair in known)),
                 row_hashes(*(pair[1] for pair in known)),
             )
+            continue
+        names = [case.onset.judged[key].track.pair for key in keys]
+        exact = (
+            exact_rows(case.a, [(one.role, one.a or "") for one in names], step),
+            exact_rows(case.b, [(one.role, one.b or "") for one in names], step),
+        )
+        if exact[0] is not None and exact[1] is not None:
+            yield Batch(step, exact[0], exact[1])
 
 
 def permutation(a: tuple[int, ...], b: tuple[int, ...]) -> list[int] | None:
