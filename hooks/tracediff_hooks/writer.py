@@ -126,8 +126,9 @@ class Writer:
         try:
             action(*args)
         except Exception as error:  # training must go on whatever the disk does
-            self.failure = f"{type(error).__name__}: {error}"
-            self._state.give_up(self.failure, disk=isinstance(error, OSError))
+            cause = self._state.cause_of(error)
+            self.failure = f"{type(cause).__name__}: {cause}"
+            self._state.give_up(self.failure, disk=isinstance(cause, OSError))
 
 
 class WriterState:
@@ -248,6 +249,15 @@ class WriterState:
         self._run.flush(self._steps)
         self._flushed = self._steps
         self._flush_at = time.monotonic() + FLUSH_SECONDS
+
+    def cause_of(self, error: Exception) -> Exception:
+        """What is behind an error: that the store is gone, if it is, or the error itself."""
+        try:
+            if self._store is not None:
+                self._store.files.check()
+        except Exception as other:
+            return other
+        return error
 
     def give_up(self, failure: str, *, disk: bool) -> None:
         """Says once that recording has ended.

@@ -1,0 +1,260 @@
+"""Killed, full, gone or taken away: a trace that ends so holds what was flushed, and says so."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tracediff
+from tracediff_hooks import TraceExistsError, files, writer
+from tracediff_hooks.recorder import Recorder, TensorSpec
+
+PROGRAM = Path(__file__).parent / "programs" / "killed_at_random.py"
+KERNEL = ("weight", "k")
+TIMES = 4
+
+
+@pytest.fixture(params=["keras23", "keras3"])
+def old_or_new(request):
+    """A graph stack and a compiled one."""
+    return request.getfixturevalue(request.param)
+
+
+def test_a_training_killed_at_any_moment_leaves_what_was_flushed(old_or_new, tmp_path):
+    # Given trainings that are killed after times drawn anew in every run of this test
+    seed = random.randrange(10**6)
+    old_or_new.run(PROGRAM, old_or_new.name, tmp_path, str(seed), str(TIMES))
+    for number in range(TIMES):
+        trained, flushed = np.fromfile(tmp_path / f"{number}.txt", np.int64).tolist()
+        # When their traces are opened
+        (run,) = tracediff.open_trace(tmp_path / f"{number}.zarr").runs
+        # Then each has no end, holds all that was flushed and no step that was not trained
+        # (the last may have been recorded and not yet counted),
+        assert run.status == "recording", f"seed {seed}"
+        assert flushed <= run.steps <= trained + 1, f"seed {seed}"
+        # every value can be read and is as it was hashed,
+        for tensor in run.tensors:
+            for step in {0, run.steps // 2, run.steps - 1} if run.steps else ():
+                for moment in ("before", "after"):
+                    if run.kept(tensor, moment)[step]:
+                        run.read(tensor, step, moment)
+        # and the steps follow from each other
+        for step in range(0, run.steps, max(1, run.steps // 10)):
+            assert_step(run, step)
+
+
+def assert_step(run, step):
+    """The weights after a step are those before it less the rate times the gradient."""
+    rate = run.read(run.tensor("learning_rate", "optimizer/learning_rate"), step)
+    for weight in [tensor for tensor in run.tensors if tensor.role == "weight"]:
+        gradient = run.read(run.tensor("gradient", weight.name), step)
+        np.testing.assert_allclose(
+            run.read(weight, step, "after"),
+            run.read(weight, step) - rate * gradient,
+            rtol=1e-6,
+            atol=1e-7,
+        )
+
+
+# --- the store
+
+
+class Training:
+    """Steps of one weight, recorded one by one."""
+
+    def __init__(self, path, **options):
+        self.recorder = Recorder(path, **options)
+        self.recorder.begin_run({}, [TensorSpec("k", "weight", "float32", (3,))])
+        self.steps = 0
+
+    def train(self, steps):
+        for _ in range(steps):
+            value = {KERNEL: np.full(3, self.steps, np.float32)}
+            self.recorder.record_step(
+                before=value if not self.steps else {},
+                observed={},
+                after={KERNEL: np.full(3, self.steps + 1, np.float32)},
+            )
+            self.steps += 1
+
+
+def said(capsys):
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "training goes on" in line
+    return line
+
+
+def contents(path):
+    return {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize("gone", ["removed", "moved away"])
+def test_a_store_that_vanishes_ends_the_recording_only(tmp_path, capsys, gone):
+    # Given a training whose trace is removed, or moved, after some steps
+    path = tmp_path / "a.zarr"
+    training = Training(path)
+    training.train(3)
+    training.recorder.flush()
+    if gone == "removed":
+        shutil.rmtree(path)
+    else:
+        path.rename(tmp_path / "b.zarr")
+    # When it goes on
+    training.train(3)
+    training.recorder.flush()
+    training.train(3)
+    training.recorder.close()
+    # Then one line says so, nothing is made at the path, and what was moved holds what it held
+    assert "is gone" in said(capsys)
+    assert not path.exists()
+    if gone == "moved away":
+        (run,) = tracediff.open_trace(tmp_path / "b.zarr").runs
+        assert run.steps >= 3
+        assert run.read(run.tensor(*KERNEL), 2, "after").tolist() == [3, 3, 3]
+
+
+def test_a_second_process_may_not_write_into_a_trace(tmp_path, capsys):
+    # Given a trace that is being recorded, and a recorder made for its path before it began
+    path = tmp_path / "a.zarr"
+    late = Recorder(path)
+    first = Training(path)
+    first.train(2)
+    first.recorder.flush()
+    # When another one begins there, then it is refused, be it made before or after
+    with pytest.raises(TraceExistsError):
+        Recorder(path)
+    late.begin_run({}, [])
+    late.flush()
+    assert late.failed
+    assert "exists already" in said(capsys)
+    late.close()
+    # and the first goes on
+    first.train(2)
+    first.recorder.close()
+    assert tracediff.open_trace(path).runs[0].steps == 4
+
+
+def test_of_two_that_begin_at_once_one_records(tmp_path, monkeypatch, capsys):
+    # Given two recorders that both find the path free
+    path = tmp_path / "a.zarr"
+    for module in ("store", "recorder"):
+        monkeypatch.setattr(f"tracediff_hooks.{module}.check_target", lambda *_, **__: None)
+    first, second = Training(path), Training(path)
+    for training in (first, second):
+        training.train(2)
+        training.recorder.flush()
+    # Then one of them records and the other says why it does not
+    assert [first.recorder.failed, second.recorder.failed].count(True) == 1
+    assert "FileExistsError" in said(capsys)
+    for training in (first, second):
+        training.recorder.close()
+    (run,) = tracediff.open_trace(path).runs
+    assert (run.steps, run.status) == (2, "complete")
+
+
+def test_what_replaced_a_trace_is_not_written_to(tmp_path, capsys):
+    # Given a trace that another process replaces while it is being recorded
+    path = tmp_path / "a.zarr"
+    first = Training(path)
+    first.train(2)
+    first.recorder.flush()
+    second = Training(path, overwrite=True)
+    second.train(1)
+    second.recorder.close()
+    before = contents(path)
+    # When the first one goes on
+    first.train(5)
+    first.recorder.close()
+    # Then it says so, and the second one's trace is as it was
+    assert "replaced by another process" in said(capsys)
+    assert contents(path) == before
+    assert tracediff.open_trace(path).runs[0].steps == 1
+
+
+def test_a_link_to_a_trace_is_followed_when_the_trace_is_replaced(tmp_path):
+    # Given a symbolic link to a trace
+    target, link = tmp_path / "disk" / "a.zarr", tmp_path / "a.zarr"
+    old = Training(target)
+    old.train(3)
+    old.recorder.close()
+    link.symlink_to(target)
+    # When a trace is recorded there with overwrite=True
+    new = Training(link, overwrite=True)
+    new.train(1)
+    new.recorder.close()
+    # Then what the link leads to was replaced, and the link is still one
+    assert link.is_symlink()
+    assert tracediff.open_trace(target).runs[0].steps == 1
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_takes_no_more_keeps_what_it_has(tmp_path, capsys, monkeypatch, number):
+    # Given a disk that is full, or turns read-only, after some steps were flushed
+    training = Training(tmp_path / "a.zarr")
+    training.train(3)
+    training.recorder.flush()
+
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(files, "_write_all", refuse)
+    # When the training goes on
+    training.train(3)
+    training.recorder.close()
+    # Then one line says why and up to which step, and the trace opens with that
+    line = said(capsys)
+    assert os.strerror(number) in line
+    assert "after step 2" in line
+    (run,) = tracediff.open_trace(tmp_path / "a.zarr").runs
+    assert run.steps == 3
+    assert run.read(run.tensor(*KERNEL), 2, "after").tolist() == [3, 3, 3]
+
+
+def test_a_failure_of_the_recorder_itself_loses_no_whole_step(tmp_path, capsys, monkeypatch):
+    # Given that writing the seventh step fails, which is not the disk's fault, before any flush
+    training = Training(tmp_path / "a.zarr")
+    plain = writer.WriterState._on_step
+
+    def fails(self, *work):
+        if work[5] == 7:
+            raise ValueError("boom")
+        plain(self, *work)
+
+    monkeypatch.setattr(writer.WriterState, "_on_step", fails)
+    training.train(9)
+    training.recorder.close()
+    # Then the six before are there, and one line and the trace say why
+    line = said(capsys)
+    assert "boom" in line
+    assert "disk" not in line
+    (run,) = tracediff.open_trace(tmp_path / "a.zarr").runs
+    assert (run.steps, run.status) == (6, "failed")
+    assert "boom" in run.about["events"][-1]["message"]
+    assert run.read(run.tensor(*KERNEL), 5, "after").tolist() == [6, 6, 6]
+
+
+def test_steps_are_flushed_while_no_further_step_comes(tmp_path, monkeypatch):
+    # Given a recorder that flushes after 50 ms, and a training that stands still after three steps
+    monkeypatch.setattr(writer, "FLUSH_SECONDS", 0.05)
+    training = Training(tmp_path / "a.zarr")
+    training.train(3)
+    # Then they come to disk by themselves
+    deadline = time.monotonic() + 60
+    while steps_on_disk(tmp_path / "a.zarr") != 3:
+        assert time.monotonic() < deadline, "nothing was flushed"
+        time.sleep(0.02)
+    training.recorder.close()
+
+
+def steps_on_disk(path):
+    try:
+        return tracediff.open_trace(path).runs[0].steps
+    except tracediff.TracediffError:
+        return 0  # not begun
