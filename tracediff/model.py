@@ -90,8 +90,8 @@ class Pair:
         note: What differs about the pair although its values may agree, or None.
         layout: What brings B's values into A's layout: adapters as docs/mapping.md describes them.
             Empty where both have one layout.
-        layout_a: What brings A's values into the layout compared, where A holds in one tensor what
-            B holds in several.
+        layout_a: What brings A's values into B's layout, where A holds in one tensor what B holds
+            in several, or summands of what B holds as one.
     """
 
     role: str

@@ -43,6 +43,7 @@ PARTING = {
     ("base", "inserted"): (STRUCTURE, "model.structure"),
     ("inserted", "renamed"): (STRUCTURE, "model.structure"),
     ("gru", "gru-after"): (STRUCTURE, "layer.forward"),
+    ("gru-after", "gru"): (STRUCTURE, "layer.forward"),
     ("base", "corrupted"): ((3, "data", "input/0"), "data.content"),
     ("renamed", "corrupted"): ((3, "data", "input/0"), "data.content"),
     ("base", "dropped"): ((3, "data", "input/0"), "data.order"),

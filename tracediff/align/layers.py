@@ -176,7 +176,10 @@ def _shapes(a: Layer, b: Layer) -> float:
     for weight in a.weights:
         exact = [other for other in left if fits(weight.shape, other.shape)]
         near = exact or [
-            other for other in left if layouts_between(other.shape, weight.shape, a.kind)
+            other
+            for other in left
+            if layouts_between(other.shape, weight.shape, a.kind)
+            or layouts_between(weight.shape, other.shape, a.kind)
         ]
         if near:
             found += 1.0

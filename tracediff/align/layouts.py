@@ -433,8 +433,8 @@ _READERS: Mapping[str, Any] = {
 }
 
 
-def words(layout: Layout, shape: Shape | None) -> str:
-    """Say what a layout does to B's values of ``shape``.
+def words(layout: Layout, shape: Shape | None, *, side: str = "B") -> str:
+    """Say what a layout does to the values of a run, those of B if not told otherwise.
 
     Example:
         >>> words((Sum(0),), (2, 6))
@@ -443,9 +443,9 @@ def words(layout: Layout, shape: Shape | None) -> str:
         "B's (4, 3) transposed"
     """
     size = f"{shape} " if shape is not None else ""
-    text = f"B's {size}"
+    text = f"{side}'s {size}"
     if layout == (Sum(0),):
-        return f"the sum of B's {size}rows"
+        return f"the sum of {side}'s {size}rows"
     return text + " and ".join(_word(one) for one in layout)
 
 

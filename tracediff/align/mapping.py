@@ -44,7 +44,8 @@ class Mapped:
         a: The name in A; None where B's has no partner.
         b: The name in B; None where A's has no partner.
         layout: What brings B's values into A's layout.
-        layout_a: The part of A's tensor that B's is, where A holds several in one.
+        layout_a: What brings A's values into B's layout, where A holds several in one or the
+            summands of B's.
     """
 
     role: str
@@ -56,7 +57,7 @@ class Mapped:
     @property
     def is_part(self) -> bool:
         """Whether one of the two is a part of a fused tensor."""
-        return bool(self.layout_a) or any(isinstance(one, Take) for one in self.layout)
+        return any(isinstance(one, Take) for one in (*self.layout, *self.layout_a))
 
     def piece(self, a: Run, b: Run) -> Iterator[Piece]:
         """Yield the piece that the line describes."""
@@ -239,7 +240,8 @@ def _checked(line: Mapped, one: Tensor, other: Tensor, where: str) -> Mapped:
         raise UsageError(f"{what}: {error}", hint="docs/mapping.md lists the adapters") from None
     if fits(*shapes):
         return line
-    layouts = [] if line.layout or line.layout_a else layouts_between(other.shape, one.shape)
+    plain = not (line.layout or line.layout_a)
+    layouts = layouts_between(other.shape, one.shape) if plain else []
     if not layouts:
         raise UsageError(
             f"{what} have the shapes {shapes[0]} and {shapes[1]}, which nothing joins",
@@ -254,7 +256,7 @@ def _once(tensors: Iterable[Mapped], where: str) -> None:
         whole: set[tuple[str, str]] = set()
         for one in tensors:
             name = one.a if side == "a" else one.b
-            cut = one.layout_a if side == "a" else one.is_part and one.layout
+            cut = one.is_part and (one.layout_a if side == "a" else one.layout)
             if name is None or cut:
                 continue
             if (one.role, name) in whole:
@@ -295,7 +297,7 @@ def as_mapping(pairing: Pairing, a: Run, b: Run) -> dict[str, Any]:
             "a": name_a,
             "b": name_b,
             "layout": list(pair.layout),
-            "back": None if returning is None else list(describe(returning)),
+            "back": None if returning is None else [*pair.layout_a, *describe(returning)],
             "shape_a": _shape(one),
             "shape_b": _shape(other),
             "reason": pair.reason,

@@ -63,6 +63,7 @@ class _Partner:
     reason: str
     confidence: float
     layout: Layout = ()
+    layout_a: Layout = ()
 
 
 def pair_tensors(a: Run, b: Run, overrides: Overrides | None = None) -> Pairing:
@@ -132,7 +133,8 @@ class _Pairer:
             if one.b is None or one.is_part:
                 continue
             weight, other = self.a.tensor("weight", name), self.b.tensor("weight", one.b)
-            match = WeightMatch(weight, other, one.layout, "given by the mapping", 1.0)
+            reason = "given by the mapping"
+            match = WeightMatch(weight, other, one.layout, reason, 1.0, one.layout_a)
             self.weights[name] = match, None
         for layers in self.matches:
             layer_a, layer_b = self.layers[0][layers.a], self.layers[1][layers.b]
@@ -181,13 +183,13 @@ class _Pairer:
         if given.b is None:
             return None
         other = self.b.tensor(given.role, given.b)
-        return _Partner(other, "given by the mapping", 1.0, given.layout)
+        return _Partner(other, "given by the mapping", 1.0, given.layout, given.layout_a)
 
     def _weight(self, tensor: Tensor) -> _Partner | None:
         found = self.weights.get(tensor.name)
         if found is not None:
             match, layer = found
-            return _Partner(match.b, *_why(match, layer), match.layout)
+            return _Partner(match.b, *_why(match, layer), match.layout, match.layout_a)
         # A weight of one name and another shape is no partner, but says more than none at all.
         layer = self.by_layer_a.get(self._layer_name(tensor))
         if layer is None:
@@ -207,11 +209,9 @@ class _Pairer:
         other = self.b.find(tensor.role, name)
         if other is None:
             return None
-        layout: Layout = ()
-        shape = match.b.shape
-        if match.layout and shape is not None and other.shape in (shape, None):
-            layout = carried(match.layout, shape)
-        return _Partner(other, *_why(match, layer), layout)
+        layout = _carried(match.layout, match.b, other)
+        layout_a = _carried(match.layout_a, match.a, tensor)
+        return _Partner(other, *_why(match, layer), layout, layout_a)
 
     def _of_misfit(self, tensor: Tensor, weight: Tensor, slot: str) -> _Partner | None:
         """Return what belongs to a weight as this tensor does to one of another shape."""
@@ -256,7 +256,7 @@ class _Pairer:
         if tensor.same_as is not None and tensor.same_as == other.same_as:
             return
         # Data of another shape is a finding about the data, not tensors that do not belong.
-        adapted = bool(partner.layout)
+        adapted = bool(partner.layout or partner.layout_a)
         if tensor.role not in _DATA_ROLES and not adapted and not fits(tensor.shape, other.shape):
             self.unpaired.extend(_misfits(tensor, other, self.a, self.b))
             return
@@ -275,8 +275,9 @@ class _Pairer:
                 order=tensor.order,
                 reason=partner.reason,
                 confidence=partner.confidence,
-                note=_note(tensor, other, partner.layout),
+                note=_note(tensor, other, partner),
                 layout=describe(partner.layout),
+                layout_a=describe(partner.layout_a),
             )
         )
 
@@ -421,6 +422,10 @@ def _why(match: WeightMatch | None, layer: LayerMatch | None) -> tuple[str, floa
             reasons.append(
                 f"A's {match.a.shape} {local} against {words(match.layout, match.b.shape)}"
             )
+        if match.layout_a:
+            local = match.b.name.rpartition("/")[2]
+            summed = words(match.layout_a, match.a.shape, side="A")
+            reasons.append(f"{summed} against B's {match.b.shape} {local}")
     return "; ".join(reasons) or "same name", round(confidence, 2)
 
 
@@ -443,12 +448,22 @@ def _metric_of(name: str) -> str:
     return f"{head}/{METRICS.get(last, last)}"
 
 
-def _note(a: Tensor, b: Tensor, layout: Layout) -> str | None:
+def _carried(layout: Layout, weight: Tensor, other: Tensor) -> Layout:
+    """Return the layout of what belongs to a weight of that layout, if it has its shape."""
+    shape = weight.shape
+    if not layout or shape is None or other.shape not in (shape, None):
+        return ()
+    return carried(layout, shape)
+
+
+def _note(a: Tensor, b: Tensor, partner: _Partner) -> str | None:
     notes = []
     if a.dtype != b.dtype:
         notes.append(f"{a.dtype} in A, {b.dtype} in B")
-    if layout:
-        notes.append(f"{a.shape} in A against {words(layout, b.shape)}")
+    if partner.layout:
+        notes.append(f"{a.shape} in A against {words(partner.layout, b.shape)}")
+    elif partner.layout_a:
+        notes.append(f"{words(partner.layout_a, a.shape, side='A')} against {b.shape} in B")
     elif a.shape is not None and b.shape is not None and a.shape != b.shape:
         notes.append(f"shape {a.shape} in A, {b.shape} in B")
     if "sparse" in (a.layout, b.layout) and a.layout != b.layout:

@@ -26,6 +26,7 @@ class WeightMatch:
         a: The weight in A.
         b: The weight in B.
         layout: What brings B's values into A's layout; empty where they are in it.
+        layout_a: What brings A's values into B's, where it is A that holds the summands.
         reason: What the layer's reason leaves to say, or None.
         confidence: How sure that is, given that the layers are the same.
     """
@@ -35,6 +36,7 @@ class WeightMatch:
     layout: Layout = ()
     reason: str | None = None
     confidence: float = 1.0
+    layout_a: Layout = ()
 
 
 def match_weights(a: Layer, b: Layer, values: FirstValues) -> list[WeightMatch]:
@@ -94,7 +96,9 @@ def _possible(
         if values.alike(one, other, layout):
             return WeightMatch(one, other, layout, None, 0.97)
     if not layouts:
-        return None
+        # A sum leads one way only: the run that holds the summands is the one to be adapted.
+        sums = layouts_between(one.shape, other.shape, a.kind or b.kind)
+        return WeightMatch(one, other, (), None, 0.9, sums[0]) if sums else None
     return WeightMatch(one, other, layouts[0], None, 0.9 if len(layouts) == 1 else 0.6)
 
 
