@@ -1,0 +1,150 @@
+"""A ladder of controls as text, markdown and JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import textwrap
+from dataclasses import asdict
+from typing import Any
+
+from tracediff.ladder import Control, Ladder, Place, Rung, place
+from tracediff.report.terminal import Style, printable, table
+
+SCHEMA = 1
+HEADER = ("taken from A", "first divergence", "final loss", "gap to A")
+WORDS: dict[Control, str] = {
+    "none": "nothing",
+    "start": "initial state",
+    "batches": "initial state and batches",
+    "lockstep": "state before every step, and batches",
+}
+
+
+def to_text(found: Ladder, *, style: Style | None = None, width: int = 100) -> str:
+    """Return the table and what follows from it.
+
+    Args:
+        found: The ladder.
+        style: Colours; none where not given.
+        width: Columns of the terminal.
+    """
+    used = style or Style()
+    lines = [used.bold(conclusion(found)), ""]
+    lines += table([cells(rung) for rung in found.rungs], align="llrr", header=HEADER, style=used)
+    lines += [f"A: {printable(found.a)}, final loss {_number(found.final_loss)}"]
+    for rank, one in enumerate(found.places, start=1):
+        lines += ["", *_wrapped(f"{rank}. {one.part}{_share(one)}", width, "")]
+        lines += _wrapped(printable(one.shown), width, "   ")
+        for cause in one.causes[:3]:
+            label = f"[{cause.code}, {cause.confidence:.0%}]"
+            lines += _wrapped(f"{printable(cause.summary)} {label}", width, "   - ")
+    return "\n".join(lines)
+
+
+def to_markdown(found: Ladder) -> str:
+    """Return the table and what follows from it, for a bug report."""
+    lines = [f"## {conclusion(found)}", "", f"| {' | '.join(HEADER)} |", "|---|---|---:|---:|"]
+    lines += [f"| {' | '.join(map(_escaped, cells(rung)))} |" for rung in found.rungs]
+    lines += ["", f"A: `{found.a}`, final loss {_number(found.final_loss)}"]
+    for one in found.places:
+        lines += ["", f"- **{one.part}**{_share(one)}: {_escaped(one.shown)}"]
+        lines += [f"  - `{cause.code}`: {_escaped(cause.summary)}" for cause in one.causes[:3]]
+    return "\n".join(lines)
+
+
+def to_json(found: Ladder) -> str:
+    """Return the ladder as one JSON object; what is not defined is null."""
+    rungs = [
+        {
+            "control": rung.control,
+            "path": rung.path,
+            "verdict": rung.comparison.verdict,
+            "first_divergence": None
+            if rung.comparison.first_divergence is None
+            else asdict(rung.comparison.first_divergence),
+            "causes": [asdict(cause) for cause in rung.comparison.causes],
+            "lockstep": None
+            if rung.comparison.lockstep is None
+            else asdict(rung.comparison.lockstep),
+            "final_loss": rung.final_loss,
+            "gap": rung.gap,
+        }
+        for rung in found.rungs
+    ]
+    plain = {
+        "schema": SCHEMA,
+        "agree": found.agree,
+        "conclusion": conclusion(found),
+        "a": found.a,
+        "final_loss": found.final_loss,
+        "rungs": rungs,
+        "places": [asdict(one) for one in found.places],
+    }
+    return json.dumps(_strict(plain), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def conclusion(found: Ladder) -> str:
+    """Say in one sentence where the cause lies."""
+    if found.agree:
+        return "The runs agree without control: there is no cause to look for."
+    parts = [one.part for one in found.places]
+    if not parts:
+        return "The runs part without control, and no rung tells why."
+    if parts == ["sums"]:
+        return "The runs part by what adds up: no single step differs beyond its rounding."
+    named = [part for part in parts if part != "sums"]
+    text = " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
+    return f"The cause lies in: {text}." if len(named) == 1 else f"The causes lie in: {text}."
+
+
+def cells(rung: Rung) -> list[str]:
+    """Return a rung as a line of the table."""
+    comparison, first = rung.comparison, rung.comparison.first_divergence
+    if comparison.agree:
+        where = "none: " + ("identical" if comparison.verdict == "identical" else "within rounding")
+    else:
+        where = "tensors without a partner" if first is None else place(first)
+    if comparison.lockstep is not None and not comparison.agree:
+        stages = [one for one in comparison.lockstep.stages if one.origin_steps]
+        counts = ", ".join(f"{one.stage} at {one.origin_steps}" for one in stages)
+        where = f"{counts} of {comparison.lockstep.steps} steps" if counts else where
+    # In lockstep a run goes A's way, whatever its own steps would have led to.
+    gap = "-" if rung.control == "lockstep" else _number(rung.gap, sign="+")
+    return [WORDS[rung.control], printable(where), _number(rung.final_loss), gap]
+
+
+def _share(one: Place) -> str:
+    return "" if one.share is None else f" ({one.share:.0%} of the gap in the final loss)"
+
+
+def _number(value: float, *, sign: str = "") -> str:
+    return f"{value:{sign}.4g}" if math.isfinite(value) else "?"
+
+
+def _wrapped(text: str, width: int, indent: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        max(60, width),
+        initial_indent=indent,
+        subsequent_indent=" " * len(indent),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _escaped(text: str) -> str:
+    result = printable(text)
+    for character in "\\`*_|<>":
+        result = result.replace(character, f"\\{character}")
+    return result
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    return value
