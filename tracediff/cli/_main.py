@@ -25,7 +25,7 @@ VERBS = {
     "compare": "name the first tensor in which two runs part, and why",
     "explain": "say what a cause or a known change between versions is",
     "info": "show what a trace holds",
-    "ladder": "train B with more and more taken from A, and say where the cause lies",
+    "ladder": "train B with ever more taken from A: where is the cause?",
     "luck": "is the gap more than the spread between seeds?",
     "map": "write down which tensor of A is which of B",
     "tui": "look for yourself, step by step, in the terminal",

@@ -44,7 +44,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Parser]) -> None:
     """Add the parser of ``tracediff ladder``."""
     parser = subparsers.add_parser(
         "ladder",
-        help="train B with more and more taken from A, and say where the cause lies",
+        help="train B with ever more taken from A: where is the cause?",
         description="Record B's training under increasing control by A's trace, compare each, and "
         "say which part of the training makes them part.",
         epilog=_EXAMPLES,
