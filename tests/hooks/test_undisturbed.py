@@ -29,6 +29,9 @@ COMPILED = {
 }
 """Cells in which a compiler rounds otherwise where a gradient leaves the step."""
 
+NOISE = (1, 4)
+"""Of the CNN: the bias of its first convolution, and the moving mean after it."""
+
 
 def cells_of(stack):
     return [*CELLS, *LEGACY] if stack.name in WITH_LEGACY else CELLS
@@ -113,8 +116,11 @@ def test_where_a_compiler_rounds_otherwise_the_weights_part_by_rounding_only(
         pytest.skip("equal bit for bit in every cell")
     for cell in COMPILED[training.name]:
         one, other = (found["all"][cell]["sums"] for found in (plain, recorded[0]))
-        # Sums of magnitudes, in the order of the weights, after nine steps.
-        assert other == pytest.approx(one, rel=1e-3), cell
+        # Sums of magnitudes after nine steps, in the order of the weights. The gradient of the bias
+        # before a normalisation is nothing but rounding, and its moving mean follows it.
+        for number, (left, right) in enumerate(zip(one, other)):
+            if number not in NOISE:
+                assert right == pytest.approx(left, rel=1e-5), (cell, number)
 
 
 def test_models_built_after_recorded_trainings_start_from_the_same_weights(plain, recorded):
