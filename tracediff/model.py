@@ -178,6 +178,8 @@ class Difference:
         size: How many elements there are, or None where values were not kept.
         worst: The element that differs most, or None where values were not kept.
         agreed: What was compared before and agreed, one phrase a stage.
+        bound: The largest difference that a user allowed there, which ``times_tolerance`` is on
+            then; None where rounding decides.
     """
 
     step: int
@@ -199,6 +201,7 @@ class Difference:
     size: int | None = None
     worst: WorstElement | None = None
     agreed: tuple[str, ...] = ()
+    bound: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,6 +348,15 @@ class DriftRow:
         steps: The step of each entry of ``series``.
         series: Relative L2 per compared step; for state, after the step.
         note: What differs about the pair although its values may agree, or None.
+        ignored: Whether the user said to ignore it.
+        passing_rtol: The smallest rtol that would pass at every step, with an atol of 0; None where
+            none would, or that is not known.
+        passing_atol: The smallest atol that would, with an rtol of 0.
+        abs_quantiles: Of the absolute differences of elements at the last step that differs: the
+            median, the 90th and the 99th percentile.
+        ulp_quantiles: The same of distances in ulp.
+        precision_only: Whether the two are of different precision and equal in the narrower one.
+        update: How the changes that steps make to a weight differ, or None for other tensors.
     """
 
     tensor: str
@@ -371,6 +383,34 @@ class DriftRow:
     steps: NDArray[np.int64]
     series: NDArray[np.float64]
     note: str | None = None
+    ignored: bool = False
+    passing_rtol: float | None = None
+    passing_atol: float | None = None
+    abs_quantiles: tuple[float, ...] | None = None
+    ulp_quantiles: tuple[float, ...] | None = None
+    precision_only: bool = False
+    update: UpdateRow | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateRow:
+    """How the updates of a weight (after less before a step) differ over the compared steps.
+
+    Attributes:
+        relative_l2: Summary of the relative L2 difference.
+        max_abs: Largest absolute difference of any step.
+        max_ulp: Largest distance in ulp of any step, or None for other than floats.
+        cosine: Smallest cosine of any step, or None where none is defined.
+        sign_agreement: Smallest share of elements of equal sign.
+        norm_ratio: B's norm over A's at the last step that differs, or None.
+    """
+
+    relative_l2: RelativeL2
+    max_abs: float
+    max_ulp: int | None
+    cosine: float | None
+    sign_agreement: float | None
+    norm_ratio: float | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,23 @@ class Tolerance:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A tolerance that a user gave: every element may differ by ``atol + rtol * m``.
+
+    Attributes:
+        rtol: Times m, the largest magnitude of the tensor at that step, in either run.
+        atol: Besides.
+    """
+
+    rtol: float
+    atol: float
+
+    def allowed(self, peak: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return by how much elements may differ where ``peak`` is the largest magnitude."""
+        return np.asarray(self.atol + self.rtol * peak)
+
+
 TOLERANCES: dict[str, Tolerance] = {
     "data": Tolerance(
         1e-6,

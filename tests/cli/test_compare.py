@@ -79,7 +79,8 @@ def test_progress_is_for_terminals_only_and_leaves_no_trace(traces, capsys, monk
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     assert main(["compare", "a.zarr", "same.zarr"]) == 0
     out, err = capsys.readouterr()
-    assert "comparing: " in err
+    assert "comparing [" in err
+    assert " left" in err
     assert err.endswith("\r\x1b[K")
     assert "comparing" not in out
 

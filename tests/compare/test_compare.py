@@ -155,8 +155,8 @@ def test_progress_is_told(tmp_path):
         with lock:
             told.append((done, total))
 
-    comparison = compare(a, a, progress=progress)
-    assert told[-1] == (len(comparison.drift), len(comparison.drift))
+    compare(a, a, progress=progress)
+    assert told[-1][0] == told[-1][1] > 0
     assert [done for done, _ in told] == sorted(done for done, _ in told)
 
 

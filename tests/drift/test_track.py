@@ -35,13 +35,13 @@ def test_values_are_read_only_where_digests_differ(tmp_path, monkeypatch):
     other = [*values[:2], values[2] + 1, values[3]]
     a, b = runs(tmp_path, observing(INPUT, *values), observing(INPUT, *other))
     read = []
-    original = Run.read
+    original = Run.read_many
 
-    def noted(self, tensor, step, moment="before"):
-        read.append(step)
-        return original(self, tensor, step, moment)
+    def noted(self, tensor, versions, digests):
+        read.extend(versions.tolist())
+        return original(self, tensor, versions, digests)
 
-    monkeypatch.setattr(Run, "read", noted)
+    monkeypatch.setattr(Run, "read_many", noted)
     track = track_pair(a, b, pair(INPUT), steps=4)
     assert read == [2, 2]
     assert track.after["differs"].tolist() == [False, False, True, False]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracediff.compare.parts import Series
-from tracediff.drift.track import CELL
+from tracediff.drift.cells import CELL
 from tracediff.errors import UsageError
 from tracediff_tui import palette
 from tracediff_tui.columns import columns

@@ -142,6 +142,24 @@ class AlignedRun(Run):
         values = self.source.read(self._recorded(tensor), self._step(tensor, step), moment)
         return values if found is None else adapt(found.layout, values)
 
+    def versions(self, tensor: Tensor, moment: Moment = "before") -> NDArray[np.int32]:
+        """As `Run.versions`."""
+        return self._picked(self.source.versions(self._recorded(tensor), moment), -1)
+
+    def many(self, tensor: Tensor) -> bool:
+        """As `Run.many`; values in another layout are read one by one."""
+        return tensor.key not in self._adapted and self.source.many(tensor)
+
+    def read_many(
+        self, tensor: Tensor, versions: NDArray[np.int32], digests: NDArray[np.uint64]
+    ) -> list[NDArray[Any]]:
+        """As `Run.read_many`."""
+        return self.source.read_many(tensor, versions, digests)
+
+    def identity(self) -> str | None:
+        """None: what is kept of a run is kept of what was recorded."""
+        return None
+
     def read_sparse(self, tensor: Tensor, step: int) -> SparseRows:
         """As `Run.read_sparse`; an adapted tensor is dense."""
         if tensor.key in self._adapted:

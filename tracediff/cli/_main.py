@@ -22,6 +22,7 @@ _INTERRUPTED = 128 + 2
 _PIPE_CLOSED = 128 + 13
 
 VERBS = {
+    "cache": "show or clear what is kept of earlier comparisons",
     "compare": "name the first tensor in which two runs part, and why",
     "explain": "say what a cause or a known change between versions is",
     "info": "show what a trace holds",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-import threading
+import time
 from typing import TYPE_CHECKING
 
-from tracediff.compare import align_options, compare, open_run
-from tracediff.report.comparison import FORMATS, to_json, to_markdown, to_text
-from tracediff.report.terminal import Style, terminal_width
+from tracediff.compare import Bounds, align_options, bounds, compare, open_run, parse_rules
+from tracediff.report.comparison import FORMATS, to_json, to_junit, to_markdown, to_text
+from tracediff.report.terminal import Style, byte_size, terminal_width
 from tracediff.trace import Run, open_trace
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ examples:
   tracediff compare a.zarr b.zarr --format markdown     for a bug report
   tracediff compare a.zarr b.zarr --map map.json        with tensors paired as the file says
   tracediff compare a.zarr b.zarr --align steps=batches with the steps that took the same batch
+  tracediff compare a.zarr b.zarr --rtol 1e-4 --ignore 'slot ' --format junit
   tracediff compare a.zarr b.zarr --format json | jq .first_divergence
 
 exit status: 0 the runs agree (identical, or within rounding), 1 they diverge, 2 trouble
@@ -44,6 +45,41 @@ def add_parser(subparsers: argparse._SubParsersAction[Parser]) -> None:
         "--format", choices=FORMATS, default="text", help="what to print (default: text)"
     )
     add_alignment(parser)
+    add_bounds(parser)
+    parser.add_argument(
+        "--no-cache", action="store_true", help="compare again, and keep nothing in the cache"
+    )
+
+
+def add_bounds(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what may differ by how much."""
+    group = parser.add_argument_group(
+        "tolerances",
+        "Without these, what rounding explains. Elements may differ by ATOL + RTOL times the "
+        "tensor's largest magnitude. A PATTERN is a regular expression, searched for in ROLE NAME.",
+    )
+    group.add_argument("--rtol", type=float, help="for all tensors")
+    group.add_argument("--atol", type=float, help="for all tensors")
+    group.add_argument(
+        "--tolerance",
+        metavar="PATTERN=RTOL[,ATOL]",
+        action="append",
+        default=[],
+        help="for some tensors; the first pattern found counts",
+    )
+    group.add_argument(
+        "--ignore", metavar="PATTERN", action="append", default=[], help="for none of these"
+    )
+
+
+def chosen_bounds(arguments: argparse.Namespace) -> Bounds:
+    """Return the tolerances that the command line gives."""
+    return bounds(
+        rtol=arguments.rtol,
+        atol=arguments.atol,
+        rules=parse_rules(arguments.tolerance),
+        ignore=arguments.ignore,
+    )
 
 
 def add_alignment(parser: argparse.ArgumentParser) -> None:
@@ -67,12 +103,21 @@ def run(arguments: argparse.Namespace) -> int:
     progress = _Progress() if sys.stderr.isatty() else None
     try:
         chosen = align_options(arguments.align, arguments.map)
-        comparison = compare(run_a, run_b, align=chosen, progress=progress)
+        comparison = compare(
+            run_a,
+            run_b,
+            align=chosen,
+            progress=progress,
+            within=chosen_bounds(arguments),
+            cache=not arguments.no_cache,
+        )
     finally:
         if progress is not None:
             progress.clear()
     if arguments.format == "json":
         print(to_json(comparison))
+    elif arguments.format == "junit":
+        print(to_junit(comparison))
     elif arguments.format == "markdown":
         print(to_markdown(comparison))
     else:
@@ -95,17 +140,38 @@ def _chosen(path: str) -> Run:
 
 
 class _Progress:
-    """One line on the terminal that says how far the comparison is."""
+    """One line on the terminal that says how far the comparison is, and how long it will take."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._began, self._shown = time.monotonic(), 0.0
 
     def __call__(self, done: int, total: int) -> None:
-        with self._lock:
-            print(f"\rcomparing: {done} of {total} tensors\x1b[K", end="", file=sys.stderr)
-            sys.stderr.flush()
+        now = time.monotonic()
+        if now - self._shown < _REFRESH or not total:
+            return
+        self._shown = now
+        filled = _WIDTH * done // total
+        bar = "#" * filled + "-" * (_WIDTH - filled)
+        left = (now - self._began) * (total - done) / max(1, done)
+        line = f"comparing [{bar}] {byte_size(done)} of {byte_size(total)}, {_span(left)} left"
+        print(f"\r{line}\x1b[K", end="", file=sys.stderr)
+        sys.stderr.flush()
 
     def clear(self) -> None:
         """Take the line away before the report."""
         print("\r\x1b[K", end="", file=sys.stderr)
         sys.stderr.flush()
+
+
+_REFRESH = 0.1
+_WIDTH = 20
+
+
+def _span(seconds: float) -> str:
+    """Return a time as minutes and seconds.
+
+    Example:
+        >>> _span(5.4), _span(125)
+        ('0:05', '2:05')
+    """
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

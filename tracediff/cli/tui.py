@@ -50,6 +50,9 @@ def add_parser(subparsers: argparse._SubParsersAction[Parser]) -> None:
         "--plain", action="store_true", help="ASCII only, and leave the mouse to the terminal"
     )
     parser.add_argument("--theme", help="a theme of Textual's, such as textual-light or ansi-dark")
+    parser.add_argument(
+        "--no-cache", action="store_true", help="compare again, and keep nothing in the cache"
+    )
     parser.add_argument("--serve", action="store_true", help="serve it to a browser instead")
     parser.add_argument(
         "--host", default="localhost", help="with --serve: the interface (default: localhost)"
@@ -73,7 +76,14 @@ def run(arguments: argparse.Namespace) -> int:
     plain = arguments.plain or not _speaks_unicode()
     theme = _theme(arguments.theme or config.theme)
     align = align_options(arguments.align, arguments.map)
-    options = Options(at=arguments.at, plain=plain, theme=theme, config=config, align=align)
+    options = Options(
+        at=arguments.at,
+        plain=plain,
+        theme=theme,
+        config=config,
+        align=align,
+        cache=not arguments.no_cache,
+    )
     start(run_a, run_b, options)
     return 0
 
@@ -112,7 +122,15 @@ def _print(arguments: argparse.Namespace) -> int:
         values = {"trace": arguments.a, "format": "text", "tensors": False}
         return info.run(argparse.Namespace(**values))
     values = {"a": arguments.a, "b": arguments.b, "format": "text"}
-    aligned = {"map": arguments.map, "align": arguments.align}
+    aligned = {
+        "map": arguments.map,
+        "align": arguments.align,
+        "no_cache": arguments.no_cache,
+        "rtol": None,
+        "atol": None,
+        "tolerance": [],
+        "ignore": [],
+    }
     return compare.run(argparse.Namespace(**values, **aligned))
 
 
@@ -132,6 +150,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         words += [option, value] if value else []
     for value in arguments.align or []:
         words += ["--align", value]
+    words += ["--no-cache"] if arguments.no_cache else []
     print(f"http://{arguments.host}:{arguments.port}", file=sys.stderr)
     server = Server(shlex.join(words), host=arguments.host, port=arguments.port, title="tracediff")
     server.serve()

@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from types import ModuleType
 from typing import Any, TypeAlias
 
-from tracediff.align import Pairing, align_steps, aligned, pair_tensors, with_counter
+from tracediff.align import Pairing, StepMap, align_steps, aligned, pair_tensors, with_counter
 from tracediff.compare._alignment import AlignOptions as AlignOptions
 from tracediff.compare._alignment import align_options as align_options
 from tracediff.compare._alignment import mapping_of as mapping_of
@@ -20,6 +21,11 @@ from tracediff.compare._follow import Progress as Progress
 from tracediff.compare._follow import Values, external_steps, follow
 from tracediff.compare._lockstep import local_errors
 from tracediff.compare._summary import describe, drift_rows, notes, run_summary
+from tracediff.compare.bounds import Bounds as Bounds
+from tracediff.compare.bounds import bounded, without_ignored
+from tracediff.compare.bounds import bounds as bounds
+from tracediff.compare.bounds import parse_rules as parse_rules
+from tracediff.compare.cache import cache_key, keep, load
 from tracediff.diagnose import Case, diagnose
 from tracediff.drift import Track
 from tracediff.errors import NothingComparable
@@ -36,6 +42,8 @@ def compare(
     *,
     align: AlignOptions | None = None,
     progress: Progress | None = None,
+    within: Bounds | None = None,
+    cache: bool = False,
 ) -> Comparison:
     """Compare two runs step by step.
 
@@ -47,7 +55,9 @@ def compare(
             an opened trace, or a run of one.
         b: The other run.
         align: How to find what belongs together, where it is not to be found by itself.
-        progress: Called with the number of tensors followed and their total, from any thread.
+        progress: Called with the bytes of both runs that are compared, and their total.
+        within: Tolerances to judge by instead of what rounding explains.
+        cache: Whether to take the result from the cache where it is there, and to keep it there.
 
     Returns:
         What differs first, what explains it, and how every tensor drifts.
@@ -63,7 +73,7 @@ def compare(
         >>> compare("a.zarr", "b.zarr").verdict  # doctest: +SKIP
         'diverged'
     """
-    return examine(a, b, align=align, progress=progress).comparison
+    return examine(a, b, align=align, progress=progress, within=within, cache=cache).comparison
 
 
 def examine(
@@ -72,6 +82,8 @@ def examine(
     *,
     align: AlignOptions | None = None,
     progress: Progress | None = None,
+    within: Bounds | None = None,
+    cache: bool = False,
 ) -> Examination:
     """Compare two runs, and keep what the comparison rests on: every tensor at every step.
 
@@ -80,21 +92,44 @@ def examine(
         b: The other run.
         align: As for `compare`.
         progress: As for `compare`; what it raises ends the comparison.
+        within: As for `compare`.
+        cache: As for `compare`.
 
     Raises:
         TracediffError: As for `compare`.
     """
     source_a, source_b = open_run(a), open_run(b)
+    chosen, limits = align or AlignOptions(), within or Bounds()
+    if not cache:
+        return _examined(source_a, source_b, chosen, limits, progress)[0]
+    options = chosen.identity(), limits
+    key = cache_key([source_a, source_b], options)
+    found = load(key, source_a, source_b)
+    if found is None:
+        found, matched = _examined(source_a, source_b, chosen, limits, progress)
+        # What was being written meanwhile is neither what it was nor what it will be.
+        if key == cache_key([source_a, source_b], options):
+            keep(key, found, matched)
+    return found
+
+
+def _examined(
+    source_a: Run,
+    source_b: Run,
+    chosen: AlignOptions,
+    limits: Bounds,
+    progress: Progress | None,
+) -> tuple[Examination, StepMap]:
     if not min(source_a.steps, source_b.steps):
         empty = source_a if not source_a.steps else source_b
         raise NothingComparable(
             f"{empty.path} holds no complete step, so there is nothing to compare",
             hint="a step is complete when its update has been recorded; let it train longer",
         )
-    chosen = align or AlignOptions()
     pairing = pair_tensors(source_a, source_b, chosen.overrides(source_a, source_b))
     matched = align_steps(source_a, source_b, pairing, chosen.steps)
     pairing = with_counter(source_a, source_b, pairing, matched)
+    pairing = replace(pairing, unpaired=without_ignored(pairing.unpaired, limits))
     run_a, run_b = aligned(source_a, source_b, pairing, matched)
     steps = len(matched.b)
     tracks = follow(run_a, run_b, pairing, steps=steps, progress=progress)
@@ -115,7 +150,7 @@ def examine(
         eps=min(values.eps(run_a), values.eps(run_b)),
         age=matched.age,
     )
-    onset = find_onset(judged)
+    onset = find_onset(bounded(judged, limits))
     verdict: Verdict = (
         "diverged" if matched.departs is not None else _verdict(pairing, tracks, onset)
     )
@@ -141,7 +176,7 @@ def examine(
         notes=notes(source_a, source_b, pairing, tracks, matched),
         lockstep=local_errors(source_a, source_b, judged),
     )
-    return Examination(comparison, case)
+    return Examination(comparison, case), matched
 
 
 def open_run(source: Source) -> Run:

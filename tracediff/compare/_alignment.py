@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tracediff.align import (
@@ -30,6 +31,14 @@ class AlignOptions:
 
     steps: By = "auto"
     mapping: str | os.PathLike[str] | None = None
+
+    def identity(self) -> tuple[object, ...]:
+        """Return what tells these options from others: the mapping by what it says."""
+        try:
+            content = None if self.mapping is None else Path(self.mapping).read_bytes()
+        except OSError:
+            content = b""  # Reading it in earnest says what is wrong with it.
+        return self.steps, content
 
     def overrides(self, a: Run, b: Run) -> Overrides | None:
         """Read the mapping and check it against two runs.

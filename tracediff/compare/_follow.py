@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from tracediff.align import Pairing
-from tracediff.drift import Track, track_pair
+from tracediff.drift import Follower, Track, follower, nbytes
 from tracediff.model import Pair
 from tracediff.names import split_slot
 from tracediff.tolerance import EPS32
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
 Key = tuple[str, str]
 Progress: TypeAlias = Callable[[int, int], None]
-_THREADS = 8
+_THREADS = 16
+_AHEAD = 64
+"""Blocks handed out before the oldest has to be done."""
 _COARSE = {"mixed_float16": 2.0**-10, "float16": 2.0**-10, "mixed_bfloat16": 2.0**-7}
 
 
@@ -35,7 +38,7 @@ def follow(
         b: The second run.
         pairing: What to follow.
         steps: Over how many steps.
-        progress: Called with the number of pairs done and their total.
+        progress: Called with the bytes done and their total, equal ones included.
     """
     gradients: dict[str, Pair] = {}
     slots: dict[str, list[Pair]] = {}
@@ -47,23 +50,76 @@ def follow(
         elif pair.role == "slot":
             slots.setdefault(split_slot(pair.name)[0], []).append(pair)
 
-    def one(pair: Pair) -> Track:
-        if pair.role != "weight":
-            return track_pair(a, b, pair, steps=steps)
-        inputs = gradients.get(pair.name), slots.get(pair.name, [])
-        return track_pair(a, b, pair, steps=steps, gradient=inputs[0], slots=inputs[1])
+    numbers = np.arange(steps)
 
-    total, result = len(pairing.pairs), {}
+    def start(pair: Pair) -> Follower:
+        if pair.role != "weight":
+            return follower(a, b, pair, steps=(numbers, numbers))
+        return follower(
+            a,
+            b,
+            pair,
+            steps=(numbers, numbers),
+            gradient=gradients.get(pair.name),
+            slots=slots.get(pair.name, []),
+        )
+
+    meter = _Meter(pairing.pairs, a, b, steps, progress)
     with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as threads:
         try:
-            for done, track in enumerate(threads.map(one, pairing.pairs), start=1):
-                result[track.pair.key] = track
-                if progress is not None:
-                    progress(done, total)
+            return _work(threads, map(start, pairing.pairs), meter)
         except BaseException:
             threads.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def _work(
+    threads: ThreadPoolExecutor, followers: Iterable[Follower], meter: _Meter
+) -> dict[Key, Track]:
+    """Work on the blocks of a few pairs at a time, so that little but results is in memory."""
+    result: dict[Key, Track] = {}
+    waiting: deque[tuple[Follower, list[Future[None]]]] = deque()
+    ahead = 0
+
+    def finish() -> None:
+        nonlocal ahead
+        one, futures = waiting.popleft()
+        for future in futures:
+            future.result()
+            meter.add(one.nbytes // len(futures))
+        ahead -= len(futures)
+        result[one.pair.key] = one.track()
+
+    for one in followers:
+        blocks = one.blocks()
+        if not blocks:
+            meter.add(one.nbytes)
+        waiting.append((one, [threads.submit(one.work, *block) for block in blocks]))
+        ahead += len(blocks)
+        while ahead > _AHEAD or (waiting and all(future.done() for future in waiting[0][1])):
+            finish()
+    while waiting:
+        finish()
     return result
+
+
+class _Meter:
+    """Adds up the bytes that are done, and reports them."""
+
+    def __init__(
+        self, pairs: Sequence[Pair], a: Run, b: Run, steps: int, report: Progress | None
+    ) -> None:
+        self._done, self._total, self._report = 0, 0, report
+        for pair in pairs if report is not None else ():
+            sides = ((a, pair.a), (b, pair.b))
+            found = [None if name is None else run.find(pair.role, name) for run, name in sides]
+            count = steps + (pair.role in ("weight", "slot"))
+            self._total += count * sum(nbytes(one) for one in found)
+
+    def add(self, count: int) -> None:
+        if self._report is not None:
+            self._done += count
+            self._report(min(self._done, self._total), self._total)
 
 
 def external_steps(a: Run, b: Run, pairing: Pairing, steps: int) -> dict[Key, NDArray[np.bool_]]:

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tracediff.align import Pairing, StepMap
 from tracediff.diagnose import Case, agreed_before
-from tracediff.drift import Track, growth, measure, squeezed
+from tracediff.drift import Series, Track, growth, measure, squeezed
 from tracediff.model import (
     Difference,
     DriftRow,
     RelativeL2,
     RunSummary,
     Stage,
+    UpdateRow,
     WorstElement,
 )
 from tracediff.names import optimizer_class
 from tracediff.onset import Judged, Onset, Place, first_true, stage_of
 from tracediff.trace import SKETCH_ERROR, Run
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _GRADIENTS = ("gradient", "applied_gradient")
 
@@ -58,6 +62,10 @@ def describe(onset: Onset, place: Place | None, case: Case, *, agreed: bool) -> 
             index = tuple(int(i) for i in np.unravel_index(drift.worst, a.shape))
             worst = WorstElement(index, float(a[index]), float(b[index]))
     times = relative / tolerance if tolerance > 0.0 else math.inf
+    bound = None
+    if one.bound is not None and place.quantity == "value":
+        bound = float(one.bound.allowed(cell["peak"]))
+        times = maximum / bound if bound > 0.0 else math.inf
     if not cell["known"]:
         relative = maximum = times = math.nan
     return Difference(
@@ -80,6 +88,7 @@ def describe(onset: Onset, place: Place | None, case: Case, *, agreed: bool) -> 
         size=size,
         worst=worst,
         agreed=agreed_before(onset, place) if agreed else (),
+        bound=bound,
     )
 
 
@@ -148,6 +157,53 @@ def _row(onset: Onset, one: Judged) -> DriftRow:
         steps=present.astype(np.int64),
         series=series,
         note=pair.note,
+        ignored=one.bound is not None and math.isinf(one.bound.atol),
+        passing_rtol=_passing(everything, everything["peak"]),
+        passing_atol=_passing(everything, np.ones(len(everything))),
+        abs_quantiles=_quantiles(last, "abs_quantiles"),
+        ulp_quantiles=_quantiles(last, "ulp_quantiles") if track.floats else None,
+        precision_only=_precision_only(track, everything),
+        update=None if track.moves is None else _update_row(track.moves, floats=track.floats),
+    )
+
+
+def _passing(cells: Series, unit: NDArray[np.float64]) -> float | None:
+    """Return the largest difference in terms of ``unit`` at any step, or None for no number."""
+    apart = cells["present"] & cells["differs"]
+    wrong = ~cells["known"] | cells["estimated"] | cells["reshaped"] | (cells["mismatched"] > 0)
+    if (apart & wrong).any():
+        return None
+    some = apart & (cells["max_abs"] > 0.0)
+    return float((cells["max_abs"][some] / unit[some]).max(initial=0.0))
+
+
+def _quantiles(cell: Any, name: str) -> tuple[float, ...] | None:
+    return None if cell is None else tuple(float(value) for value in cell[name])
+
+
+def _precision_only(track: Track, cells: Series) -> bool:
+    """Say whether values of two precisions differ, and are equal in the narrower one."""
+    apart = cells[cells["differs"] & cells["present"]]
+    known = apart["known"] & ~apart["estimated"] & ~apart["reshaped"] & (apart["mismatched"] == 0)
+    return bool(track.mixed and apart.size and known.all() and not apart["max_ulp"].any())
+
+
+def _update_row(cells: Series, *, floats: bool) -> UpdateRow:
+    known = cells[cells["present"] & cells["differs"]]
+    series = np.where(cells["differs"], cells["relative_l2"], 0.0)[cells["present"]]
+    last = known[-1] if known.size else None
+    return UpdateRow(
+        relative_l2=RelativeL2(
+            first=float(known["relative_l2"][0]) if known.size else 0.0,
+            median=_nan_safe(np.median, series),
+            last=float(series[-1]) if series.size else math.nan,
+            max=_nan_safe(np.max, series),
+        ),
+        max_abs=float(known["max_abs"].max(initial=0.0)),
+        max_ulp=int(known["max_ulp"].max(initial=0)) if floats else None,
+        cosine=_smallest(known["cosine"]),
+        sign_agreement=_smallest(known["sign_agreement"]),
+        norm_ratio=None if last is None else _ratio(float(last["norm_b"]), float(last["norm_a"])),
     )
 
 

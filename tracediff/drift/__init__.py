@@ -1,14 +1,18 @@
 """Measure how far apart two runs are: arrays, updates of weights, and whole tensors over steps."""
 
+from tracediff.drift.cells import QUANTILES as QUANTILES
+from tracediff.drift.cells import Series as Series
 from tracediff.drift.growth import growth as growth
 from tracediff.drift.measure import Drift as Drift
 from tracediff.drift.measure import measure as measure
-from tracediff.drift.measure import narrower as narrower
 from tracediff.drift.measure import squeezed as squeezed
 from tracediff.drift.measure import squeezed_shape as squeezed_shape
-from tracediff.drift.measure import ulp_distance as ulp_distance
-from tracediff.drift.track import Series as Series
+from tracediff.drift.source import nbytes as nbytes
+from tracediff.drift.track import Follower as Follower
 from tracediff.drift.track import Track as Track
+from tracediff.drift.track import follower as follower
 from tracediff.drift.track import track_pair as track_pair
+from tracediff.drift.ulp import narrower as narrower
+from tracediff.drift.ulp import ulp_distance as ulp_distance
 from tracediff.drift.updates import UpdateDrift as UpdateDrift
 from tracediff.drift.updates import measure_update as measure_update

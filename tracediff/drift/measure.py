@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tracediff.drift.sums import BLOCK, row_sums
+from tracediff.drift.ulp import narrower
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-_BLOCK = 1 << 18
-"""Elements converted to float64 at a time: 2 MiB a temporary, which stays in cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,55 +101,7 @@ def squeezed_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[:end]
 
 
-def narrower(a: np.dtype[np.generic], b: np.dtype[np.generic]) -> np.dtype[np.generic]:
-    """Return the float dtype of lower precision; ``a`` where either is no float."""
-    if a.kind != "f" or b.kind != "f":
-        return a if a.kind == "f" else b
-    coarse, fine = (float(np.finfo(dtype.name).eps) for dtype in (a, b))
-    return a if coarse >= fine else b
-
-
-def ulp_distance(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.uint64]:
-    """Return how many representable numbers lie between ``a`` and ``b``, element by element.
-
-    Floats of one dtype, taken as sign and magnitude, are in order as integers (the usual
-    reinterpretation of IEEE 754 bits), with both zeros the same point and infinity next to the
-    largest number. Different dtypes are compared in the narrower one.
-
-    Args:
-        a: Floats of any shape.
-        b: Floats of the same shape.
-
-    Returns:
-        uint64 distances. NaN to NaN is 0; NaN to a number is the largest uint64, which no other
-        pair reaches.
-
-    Example:
-        >>> ulp_distance(np.float32([1.0, 0.0]), np.float32([1.0000001, -0.0])).tolist()
-        [1, 0]
-    """
-    dtype = narrower(a.dtype, b.dtype)
-    with np.errstate(over="ignore", invalid="ignore"):
-        left, right = a.astype(dtype, copy=False), b.astype(dtype, copy=False)
-    keys_a, keys_b = _ordered(left), _ordered(right)
-    high, low = np.maximum(keys_a, keys_b), np.minimum(keys_a, keys_b)
-    # Unsigned subtraction wraps around to the right answer where the signed one would overflow.
-    distance = high.view(np.uint64) - low.view(np.uint64)
-    nan_a, nan_b = np.isnan(left), np.isnan(right)
-    distance[nan_a & nan_b] = 0
-    distance[nan_a ^ nan_b] = np.iinfo(np.uint64).max
-    return distance
-
-
-def _ordered(values: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Map floats to int64 such that neighbours differ by one and both zeros are 0."""
-    width = values.dtype.itemsize
-    bits = np.ascontiguousarray(values).view(f"i{width}").astype(np.int64).reshape(values.shape)
-    lowest = np.int64(-(1 << (8 * width - 1)))
-    return np.where(bits < 0, lowest - bits, bits)
-
-
-def measure(a: NDArray[np.generic], b: NDArray[np.generic]) -> Drift:
+def measure(a: NDArray[Any], b: NDArray[Any]) -> Drift:
     """Measure how far apart two arrays are.
 
     Works through blocks, so that memory beyond the arguments is bounded.
@@ -164,95 +116,46 @@ def measure(a: NDArray[np.generic], b: NDArray[np.generic]) -> Drift:
     left, right = squeezed(a), squeezed(b)
     if left.shape != right.shape:
         raise ValueError(f"shapes {a.shape} and {b.shape} do not match")
-    floats = left.dtype.kind == "f" and right.dtype.kind == "f"
-    flat_a, flat_b = left.reshape(-1), right.reshape(-1)
-    total = _Sums()
-    for start in range(0, flat_a.size, _BLOCK):
-        total.add(flat_a[start : start + _BLOCK], flat_b[start : start + _BLOCK], start, floats)
+    flat_a, flat_b = left.reshape(1, -1), right.reshape(1, -1)
+    unit = ulp_unit(left.dtype, right.dtype)
+    sums = row_sums(flat_a, flat_b, unit=unit)[0]
     return Drift(
         size=flat_a.size,
-        different=total.different,
-        norm_a=math.sqrt(total.square_a),
-        norm_b=math.sqrt(total.square_b),
-        norm_difference=math.sqrt(total.square_difference),
-        max_abs=total.max_abs,
-        peak=total.peak,
-        max_ulp=total.max_ulp if floats else None,
-        dot=total.dot,
-        same_sign=total.same_sign,
-        non_finite_a=total.non_finite_a,
-        non_finite_b=total.non_finite_b,
-        mismatched=total.mismatched,
-        worst=total.worst if total.first_mismatch < 0 else total.first_mismatch,
+        different=int(sums["different"]),
+        norm_a=math.sqrt(sums["square_a"]),
+        norm_b=math.sqrt(sums["square_b"]),
+        norm_difference=math.sqrt(sums["square_difference"]),
+        max_abs=float(sums["max_abs"]),
+        peak=float(sums["peak"]),
+        max_ulp=None if unit is None else int(sums["max_ulp"]),
+        dot=float(sums["dot"]),
+        same_sign=int(sums["same_sign"]),
+        non_finite_a=int(sums["non_finite_a"]),
+        non_finite_b=int(sums["non_finite_b"]),
+        mismatched=int(sums["mismatched"]),
+        worst=_worst(flat_a[0], flat_b[0], mismatched=bool(sums["mismatched"])),
     )
 
 
-class _Sums:
-    """Running totals over the blocks of two arrays."""
+def ulp_unit(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any] | None:
+    """Return the dtype in whose units in the last place two arrays are compared, or None."""
+    return narrower(a, b) if a.kind == b.kind == "f" else None
 
-    def __init__(self) -> None:
-        self.different = 0
-        self.square_a = self.square_b = self.square_difference = self.dot = 0.0
-        self.max_abs = self.peak = 0.0
-        self.max_ulp = 0
-        self.same_sign = 0
-        self.non_finite_a = self.non_finite_b = self.mismatched = 0
-        self.worst = 0
-        self.first_mismatch = -1
 
-    def add(
-        self,
-        raw_a: NDArray[np.generic],
-        raw_b: NDArray[np.generic],
-        start: int,
-        floats: bool,  # noqa: FBT001 - private, and always passed by the one caller
-    ) -> None:
-        # Overflow and NaN are results here, and are counted.
+def _worst(a: NDArray[Any], b: NDArray[Any], *, mismatched: bool) -> int:
+    """Return the flat index of the first mismatched element or, without one, of the worst."""
+    worst, largest = 0, 0.0
+    for start in range(0, a.size, BLOCK):
+        one, other = (x[start : start + BLOCK].astype(np.float64) for x in (a, b))
+        finite = np.isfinite(one) & np.isfinite(other)
+        if mismatched:
+            wrong = ~finite & ~((one == other) | (np.isnan(one) & np.isnan(other)))
+            if wrong.any():
+                return start + int(np.argmax(wrong))
+            continue
         with np.errstate(over="ignore", invalid="ignore"):
-            self._add(raw_a, raw_b, start, floats)
-
-    def _add(
-        self,
-        raw_a: NDArray[np.generic],
-        raw_b: NDArray[np.generic],
-        start: int,
-        floats: bool,  # noqa: FBT001
-    ) -> None:
-        a, b = raw_a.astype(np.float64), raw_b.astype(np.float64)
-        finite_a, finite_b = np.isfinite(a), np.isfinite(b)
-        self.same_sign += int(np.count_nonzero(np.sign(a) == np.sign(b)))
-        if not (finite_a.all() and finite_b.all()):
-            self.non_finite_a += int(a.size - np.count_nonzero(finite_a))
-            self.non_finite_b += int(b.size - np.count_nonzero(finite_b))
-            same = (a == b) | (np.isnan(a) & np.isnan(b))
-            mismatch = ~same & ~(finite_a & finite_b)
-            count = int(np.count_nonzero(mismatch))
-            if count and self.first_mismatch < 0:
-                self.first_mismatch = start + int(np.argmax(mismatch))
-            self.mismatched += count
-            self.different += count
-            both = finite_a & finite_b
-            self.peak = max(self.peak, _peak(a[finite_a]), _peak(b[finite_b]))
-            self.square_a += float(np.dot(a[finite_a], a[finite_a]))
-            self.square_b += float(np.dot(b[finite_b], b[finite_b]))
-            a, b = np.where(both, a, 0.0), np.where(both, b, 0.0)
-        else:
-            self.peak = max(self.peak, _peak(a), _peak(b))
-            self.square_a += float(np.dot(a, a))
-            self.square_b += float(np.dot(b, b))
-        self.dot += float(np.dot(a, b))
-        difference = np.abs(a - b)
-        self.different += int(np.count_nonzero(difference))
-        self.square_difference += float(np.dot(difference, difference))
-        where = int(np.argmax(difference)) if difference.size else 0
-        if difference.size and difference[where] > self.max_abs:
-            self.max_abs = float(difference[where])
-            self.worst = start + where
-        if floats and self.different:
-            distance = ulp_distance(raw_a, raw_b)  # type: ignore[arg-type]
-            known = distance[distance != np.iinfo(np.uint64).max]
-            self.max_ulp = max(self.max_ulp, int(known.max(initial=0)))
-
-
-def _peak(values: NDArray[np.float64]) -> float:
-    return float(np.abs(values).max(initial=0.0))
+            difference = np.where(finite, np.abs(one - other), 0.0)
+        where = int(np.argmax(difference))
+        if difference[where] > largest:
+            worst, largest = start + where, float(difference[where])
+    return worst

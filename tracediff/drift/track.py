@@ -1,64 +1,37 @@
 """Follow one pair of tensors over all steps; values are read only where digests differ.
 
-At any time a handful of values is in memory, whatever the size of the traces; the results are a
-few numbers a step.
+The steps are cut into blocks of about `BLOCK_BYTES` of values. Blocks may be worked on in any order
+and by several threads; what is kept is a few numbers a step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from tracediff.drift.cells import (
+    CELL,
+    Series,
+    equal_cells,
+    from_sums,
+    measured_cells,
+    unknown_cells,
+)
 from tracediff.drift.estimate import estimate
-from tracediff.drift.measure import Drift, measure, squeezed_shape
-from tracediff.drift.updates import measure_update
-from tracediff.model import Moment, Pair
-from tracediff.trace import Run, Tensor
+from tracediff.drift.measure import squeezed_shape, ulp_unit
+from tracediff.drift.source import Source, side_by_side
+from tracediff.drift.updates import UPDATE, update_rows
+from tracediff.model import Pair
+from tracediff.trace import Run
 
-Series: TypeAlias = NDArray[np.void]
-"""One record of `CELL` (or `UPDATE`) a step."""
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
-CELL = np.dtype(
-    [
-        ("present", np.bool_),  # both runs have the tensor at this step
-        ("differs", np.bool_),  # its bits differ (its values, where dtypes or layouts differ)
-        ("known", np.bool_),  # how far apart is known: equal, or both values were kept
-        ("estimated", np.bool_),  # known from sketches: norms are estimates, the rest is NaN
-        ("reshaped", np.bool_),  # the shapes differ at this step
-        ("relative_l2", np.float64),
-        ("max_abs", np.float64),
-        ("peak", np.float64),
-        ("max_ulp", np.uint64),
-        ("cosine", np.float64),
-        ("sign_agreement", np.float64),
-        ("norm_a", np.float64),
-        ("norm_b", np.float64),
-        ("norm_difference", np.float64),
-        ("different", np.int64),
-        ("size", np.int64),
-        ("non_finite_a", np.int64),
-        ("non_finite_b", np.int64),
-        ("mismatched", np.int64),
-    ]
-)
-UPDATE = np.dtype(
-    [
-        ("present", np.bool_),  # the updates differ, and all that it takes to compare them was kept
-        ("norm", np.float64),
-        ("norm_difference", np.float64),
-        ("unexplained", np.float64),
-        ("noise", np.float64),
-        ("weight_norm", np.float64),
-    ]
-)
-_REMEMBERED = 4096
-"""Measured pairs of digests kept while one pair of tensors is followed."""
-_ARRAYS_KEPT = 4
-"""Values of one tensor of one run kept: before and after the step, and their predecessors."""
+BLOCK_BYTES = 16 << 20
+"""Values that one block reads, about; a block has one step at least."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,9 +42,12 @@ class Track:
         pair: The tensors.
         before: For state, before each step; None for what a step observes.
         after: For state, after each step; for all else, at the step.
-        update: For weights, how the change during each step differs; else None.
+        update: For weights, how the change during each step differs beyond what it inherits; else
+            None.
         floats: Whether both are floats, so that ulp distances have a meaning.
         eps: Machine epsilon of the narrower dtype; 0 where neither is a float.
+        moves: For weights, how the changes as such differ: cells as of a tensor; else None.
+        mixed: Whether the two are floats of different precision.
     """
 
     pair: Pair
@@ -80,6 +56,8 @@ class Track:
     update: Series | None
     floats: bool
     eps: float
+    moves: Series | None = None
+    mixed: bool = False
 
     @property
     def state(self) -> bool:
@@ -87,104 +65,143 @@ class Track:
         return self.before is not None
 
 
-class Source:
-    """One run's values of one tensor; without a tensor, ones in the shape of the other side's."""
+class Follower:
+    """Measures one pair of tensors, block by block.
 
-    def __init__(self, run: Run, tensor: Tensor | None) -> None:
-        self.run = run
-        self.tensor = tensor
-        self._recent: dict[bytes, NDArray[np.generic]] = {}
+    Args:
+        a: The values of A.
+        b: The values of B.
+        pair: The tensors.
+        gradient: For a weight, A's and B's values of the gradient that its update consumed.
+        slots: For a weight, those of its slots.
+    """
 
-    def digests(self, moment: Moment, steps: int) -> NDArray[np.uint64] | None:
-        """Return the digests of the first ``steps`` steps, or None for implied values."""
-        if self.tensor is None:
-            return None
-        return self.run.digests(self.tensor, moment)[:steps]
-
-    def kept(self, moment: Moment, steps: int) -> NDArray[np.bool_]:
-        """Return at which steps the value can be read."""
-        if self.tensor is None:
-            return np.ones(steps, bool)
-        return self.run.kept(self.tensor, moment)[:steps]
-
-    def sketched(self, moment: Moment, steps: int) -> NDArray[np.bool_]:
-        """Return at which steps there is a sketch, recorded or of a recorded value."""
-        if self.tensor is None:
-            return np.zeros(steps, bool)
-        return self.run.sketched(self.tensor, moment)[:steps]
-
-    def read(self, step: int, moment: Moment, digest: bytes) -> NDArray[np.generic] | None:
-        """Return the value, from memory if it was read lately; None for implied values."""
-        if self.tensor is None:
-            return None
-        found = self._recent.pop(digest, None)
-        if found is None:
-            found = self.run.read(self.tensor, step, moment)
-        self._recent[digest] = found
-        while len(self._recent) > _ARRAYS_KEPT:
-            self._recent.pop(next(iter(self._recent)))
-        return found
-
-
-class _Follower:
-    """Measures one pair at any step and moment, each pair of digests once."""
-
-    def __init__(self, a: Source, b: Source, steps: int) -> None:
-        self.a, self.b, self.steps = a, b, steps
-        self._measured: dict[bytes, NDArray[np.void]] = {}
+    def __init__(
+        self,
+        a: Source,
+        b: Source,
+        pair: Pair,
+        *,
+        gradient: tuple[Source, Source] | None = None,
+        slots: Sequence[tuple[Source, Source]] = (),
+    ) -> None:
+        self.a, self.b, self.pair = a, b, pair
+        self._steps = len(a.steps)
+        self._state = pair.role in ("weight", "slot")
         one, other = a.tensor, b.tensor
-        self.same_encoding = (
-            one is not None
-            and other is not None
-            and one.dtype == other.dtype
-            and "sparse" not in (one.layout, other.layout)
+        both = one is not None and other is not None
+        self._same_dtype = both and one.dtype == other.dtype  # type: ignore[union-attr]
+        self._same_encoding = (
+            self._same_dtype
+            and "sparse" not in (one.layout, other.layout)  # type: ignore[union-attr]
+            and a.adapt is None is b.adapt
         )
-        self.scalar = all(side is not None and side.shape == () for side in (one, other))
-        self.same_dtype = one is not None and other is not None and one.dtype == other.dtype
+        scalar = all(side is not None and side.shape == () for side in (one, other))
+        self._find_points(scalar=scalar)
+        self._cells = np.zeros(len(self._points), CELL)
+        self._estimates = unknown_cells(len(self._sketched))
+        self._inputs = ([gradient] if gradient is not None else []) + list(slots)
+        self._fed = gradient is not None
+        wanted = pair.role == "weight"
+        self._update = np.zeros(self._steps, UPDATE) if wanted else None
+        self._moves = equal_cells(self._present[1::2]) if wanted else None
+        self._updates = self._steps_to_update() if wanted else np.zeros(0, np.int64)
 
-    def series(self, moment: Moment) -> Series:
-        result = np.zeros(self.steps, CELL)
-        digests_a = self.a.digests(moment, self.steps)
-        digests_b = self.b.digests(moment, self.steps)
-        present = np.ones(self.steps, bool)
-        for digests in (digests_a, digests_b):
-            if digests is not None:
-                present &= digests.any(axis=1)
-        result["present"] = present
-        result["known"] = present
-        result["cosine"] = result["sign_agreement"] = np.nan
-        if self.same_dtype and digests_a is not None and digests_b is not None:
-            unequal = present & (digests_a != digests_b).any(axis=1)
+    def _find_points(self, *, scalar: bool) -> None:
+        """Work out which values to read: of equal pairs of digests only the first."""
+        a, b = self.a, self.b
+        present = np.ones(2 * self._steps, bool)
+        for side in (a, b):
+            if not side.implied:
+                present &= side.digests.any(axis=1)
+        comparable = self._same_dtype and a.adapt is None is b.adapt
+        unequal = (a.digests != b.digests).any(axis=1)
+        # The sizes of scalars are wanted where they agree, too, and cost next to nothing.
+        looked_at = present if scalar or not comparable else present & unequal
+        if not self._state:
+            looked_at = looked_at & (np.arange(2 * self._steps) % 2 == 1)
+        readable = np.ones(2 * self._steps, bool)
+        for side in (a, b):
+            if not side.implied:
+                readable &= side.versions >= 0
+        self._present, self._unequal = present, unequal | (not self._both())
+        self._unknown = looked_at & ~readable & (self._unequal | (not self._same_dtype))
+        self._sketched = np.flatnonzero(self._unknown & a.sketched & b.sketched)
+        wanted = np.flatnonzero(looked_at & readable)
+        keys = np.concatenate([a.digests, b.digests], axis=1)[wanted]
+        _, first, self._which = np.unique(
+            (keys * _MIX).sum(axis=1, dtype=np.uint64), return_index=True, return_inverse=True
+        )
+        order = np.argsort(first)
+        rank = np.empty_like(order)
+        rank[order] = np.arange(len(order))
+        self._wanted, self._which = wanted, rank[self._which.reshape(-1)]
+        self._points = wanted[first[order]]
+
+    def _both(self) -> bool:
+        return not (self.a.implied or self.b.implied)
+
+    def _steps_to_update(self) -> NDArray[np.int64]:
+        """Return the steps whose updates differ and can be compared."""
+        wanted = np.ones(2 * self._steps, bool)
+        for side in (self.a, self.b):
+            wanted &= side.versions >= 0
+        wanted &= self._present
+        differs = self._unequal | (not self._same_dtype)
+        return np.flatnonzero(wanted[::2] & wanted[1::2] & (differs[::2] | differs[1::2]))
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all values of both runs, read or not; 0 where their shapes vary."""
+        return (self.a.nbytes + self.b.nbytes) * (self._steps + self._state)
+
+    def blocks(self) -> list[tuple[int, int]]:
+        """Return the blocks to work on, as ranges of steps; none where digests are all equal."""
+        steps = np.union1d(np.union1d(self._points, self._sketched) // 2, self._updates)
+        if not len(steps):
+            return []
+        sources = [self.a, self.b] + [one for pair in self._inputs for one in pair]
+        size = max(1, BLOCK_BYTES // max(1, sum(one.nbytes for one in sources)))
+        starts = range(0, self._steps, size)
+        blocks = [(start, min(start + size, self._steps)) for start in starts]
+        counts = np.diff(np.searchsorted(steps, [start for start, _ in blocks] + [self._steps]))
+        return [block for block, count in zip(blocks, counts, strict=True) if count]
+
+    def work(self, start: int, stop: int) -> None:
+        """Measure what differs in steps ``start`` to ``stop``.
+
+        Raises:
+            DamagedTrace: A value cannot be read or does not match its digest.
+        """
+        first, last = np.searchsorted(self._points, [2 * start, 2 * stop])
+        if last > first:
+            self._measure(int(first), int(last))
+        first, last = np.searchsorted(self._sketched, [2 * start, 2 * stop])
+        for number in range(first, last):
+            self._estimate(number, int(self._sketched[number]))
+        first, last = np.searchsorted(self._updates, [start, stop])
+        if last > first:
+            self._measure_updates(self._updates[first:last])
+
+    def _measure(self, first: int, last: int) -> None:
+        points = self._points[first:last]
+        if self.a.implied or self.b.implied:
+            found = (self.b if self.a.implied else self.a).read(points)
+            ones = [np.ones_like(values) for values in found]
+            sides = (ones, found) if self.a.implied else (found, ones)
         else:
-            unequal = present
-        if self.scalar:
-            # Their sizes are wanted where they agree, too, and cost next to nothing.
-            unequal = present
-        readable = self.a.kept(moment, self.steps) & self.b.kept(moment, self.steps)
-        sketched = self.a.sketched(moment, self.steps) & self.b.sketched(moment, self.steps)
-        for step in np.flatnonzero(unequal):
-            key_a = b"" if digests_a is None else digests_a[step].tobytes()
-            key_b = b"" if digests_b is None else digests_b[step].tobytes()
-            if not readable[step]:
-                if sketched[step] and (key_a != key_b or not self.same_dtype):
-                    result[step] = self._estimate(int(step), moment, key_a, key_b)
-                elif key_a != key_b or not self.same_dtype:
-                    result[step] = _unknown()
+            sides = self.a.read(points), self.b.read(points)
+        other_bits = self._unequal[points] & self._same_encoding
+        for start, (a, b) in side_by_side(*sides):
+            rows = slice(first + start, first + start + len(a))
+            if squeezed_shape(a.shape[1:]) != squeezed_shape(b.shape[1:]):
+                self._cells[rows] = unknown_cells(len(a), reshaped=True)
                 continue
-            result[step] = self._cell(int(step), moment, key_a, key_b)
-        return result
+            self._cells[rows] = measured_cells(
+                _as_rows(a), _as_rows(b), other_bits=other_bits[start : start + len(a)]
+            )
 
-    def _cell(self, step: int, moment: Moment, key_a: bytes, key_b: bytes) -> NDArray[np.void]:
-        found = self._measured.pop(key_a + key_b, None)
-        if found is None:
-            a, b = self.values(step, moment, key_a, key_b)
-            found = self._measure(a, b, other_bits=key_a != key_b)
-        self._measured[key_a + key_b] = found
-        if len(self._measured) > _REMEMBERED:
-            self._measured.pop(next(iter(self._measured)))
-        return found
-
-    def _estimate(self, step: int, moment: Moment, key_a: bytes, key_b: bytes) -> NDArray[np.void]:
+    def _estimate(self, number: int, point: int) -> None:
         """Measure what sketches tell, which is unknown where an element is not finite."""
         one, other = self.a.tensor, self.b.tensor
         assert one is not None  # Without a tensor there is no sketch.
@@ -192,43 +209,119 @@ class _Follower:
         shapes = [None if t.shape is None else squeezed_shape(t.shape) for t in (one, other)]
         drift = None
         if None in shapes or shapes[0] == shapes[1]:
-            drift = estimate(
-                self.a.run.sketch(one, step, moment), self.b.run.sketch(other, step, moment)
-            )
-        cell = _unknown()
+            drift = estimate(self.a.sketch(point), self.b.sketch(point))
+        cell = self._estimates[number : number + 1]
         cell["reshaped"] = drift is None
         if drift is None or np.isnan(drift.norm_difference):
-            return cell
+            return
+        other_bits = bool(self._unequal[point]) and self._same_encoding
         cell["known"] = cell["estimated"] = True
-        cell["differs"] = drift.norm_difference > 0.0 or (key_a != key_b and self.same_encoding)
+        cell["differs"] = drift.norm_difference > 0.0 or other_bits
         cell["relative_l2"], cell["size"] = drift.relative_l2, drift.size
         cell["norm_a"], cell["norm_b"] = drift.norm_a, drift.norm_b
         cell["norm_difference"] = drift.norm_difference
-        return cell
 
-    def values(
-        self, step: int, moment: Moment, key_a: bytes, key_b: bytes
-    ) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
-        a, b = self.a.read(step, moment, key_a), self.b.read(step, moment, key_b)
-        # At most one side is implied: pairs are made of something recorded.
-        if a is None and b is not None:
-            return np.ones_like(b), b
-        if b is None and a is not None:
-            return a, np.ones_like(a)
-        assert a is not None and b is not None  # noqa: PT018 - as the pair was built
-        return a, b
+    def _measure_updates(self, steps: NDArray[np.int64]) -> None:
+        assert self._update is not None  # there are no steps to update otherwise
+        assert self._moves is not None
+        if not len(steps):
+            return
+        # Steps that the same inputs were kept for and differ in go together.
+        kept = np.zeros((len(steps), max(1, len(self._inputs))), bool)
+        for number, (a, b) in enumerate(self._inputs):
+            points = 2 * steps
+            readable = (a.versions[points] >= 0) & (b.versions[points] >= 0)
+            kept[:, number] = readable & (a.digests[points] != b.digests[points]).any(axis=1)
+        patterns, group = np.unique(kept, axis=0, return_inverse=True)
+        for number, pattern in enumerate(patterns):
+            self._measure_group(
+                steps[group.reshape(-1) == number],
+                [pair for pair, used in zip(self._inputs, pattern, strict=False) if used],
+                fed=self._fed and bool(pattern[0]),
+            )
 
-    def _measure(
-        self, a: NDArray[np.generic], b: NDArray[np.generic], *, other_bits: bool
-    ) -> NDArray[np.void]:
-        if squeezed_shape(a.shape) != squeezed_shape(b.shape):
-            cell = _unknown()
-            cell["reshaped"] = True
-            return cell
-        drift = measure(a, b)
-        # Equal values in another encoding are no difference; other bits in the same one are, be
-        # it only the sign of a zero.
-        return _record(drift, differs=drift.different > 0 or (other_bits and self.same_encoding))
+    def _measure_group(
+        self, steps: NDArray[np.int64], inputs: Sequence[tuple[Source, Source]], *, fed: bool
+    ) -> None:
+        assert self._update is not None
+        assert self._moves is not None
+        lists = [self.a.read(2 * steps), self.a.read(2 * steps + 1)]
+        lists += [self.b.read(2 * steps), self.b.read(2 * steps + 1)]
+        lists += [side.read(2 * steps) for pair in inputs for side in pair]
+        for start, arrays in side_by_side(*lists):
+            here = steps[start : start + len(arrays[0])]
+            shapes = {squeezed_shape(array.shape[1:]) for array in arrays[:4]}
+            if len(shapes) > 1:
+                continue
+            rows = [_as_rows(array) for array in arrays]
+            pairs = list(zip(rows[4::2], rows[5::2], strict=True))
+            found, moves = update_rows(
+                rows[:4],
+                gradient=pairs[0] if fed else None,
+                slots=pairs[1:] if fed else pairs,
+                unit=ulp_unit(rows[0].dtype, rows[2].dtype),
+            )
+            self._update[here] = found
+            self._moves[here] = from_sums(moves, size=rows[0].shape[1])
+
+    def track(self) -> Track:
+        """Return what was found, once all blocks are done."""
+        cells = equal_cells(self._present)
+        cells[self._unknown] = unknown_cells(1)[0]
+        cells[self._sketched] = self._estimates
+        cells[self._wanted] = self._cells[self._which]
+        kinds = [one.tensor.dtype for one in (self.a, self.b) if one.tensor is not None]
+        units = [_eps(kind) for kind in kinds]
+        return Track(
+            pair=self.pair,
+            before=cells[::2] if self._state else None,
+            after=cells[1::2],
+            update=self._update,
+            floats=all(unit > 0.0 for unit in units),
+            eps=max(units, default=0.0),
+            moves=self._moves,
+            mixed=len(set(units)) > 1 and min(units) > 0.0,
+        )
+
+
+_MIX = np.array(
+    [0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93], np.uint64
+)
+"""Odd numbers that make one hash of a pair of digests, which are hashes themselves."""
+
+
+def follower(
+    a: Run,
+    b: Run,
+    pair: Pair,
+    *,
+    steps: tuple[NDArray[np.int64], NDArray[np.int64]],
+    gradient: Pair | None = None,
+    slots: Sequence[Pair] = (),
+) -> Follower:
+    """Return what follows a pair of tensors over the compared steps.
+
+    Args:
+        a: The first run.
+        b: The second run.
+        pair: The tensors.
+        steps: Of each run, the steps to compare, in order.
+        gradient: For a weight, the pair of the gradient that its update consumed.
+        slots: For a weight, the pairs of its slots.
+    """
+
+    def sources(one: Pair) -> tuple[Source, Source]:
+        return (
+            Source(a, None if one.a is None else a.find(one.role, one.a), steps[0]),
+            Source(b, None if one.b is None else b.find(one.role, one.b), steps[1]),
+        )
+
+    return Follower(
+        *sources(pair),
+        pair,
+        gradient=None if gradient is None else sources(gradient),
+        slots=[sources(one) for one in slots],
+    )
 
 
 def track_pair(
@@ -242,118 +335,18 @@ def track_pair(
 ) -> Track:
     """Follow one pair of tensors over the first ``steps`` steps of both runs.
 
-    Args:
-        a: The first run.
-        b: The second run.
-        pair: The tensors.
-        steps: How many steps to compare.
-        gradient: For a weight, the pair of the gradient that its update consumed.
-        slots: For a weight, the pairs of its slots.
-
     Raises:
         DamagedTrace: A value cannot be read or does not match its digest.
     """
-    source_a, source_b = source(a, pair.role, pair.a), source(b, pair.role, pair.b)
-    follower = _Follower(source_a, source_b, steps)
-    state = pair.role in ("weight", "slot")
-    before = follower.series("before") if state else None
-    after = follower.series("after")
-    update = None
-    if pair.role == "weight" and before is not None:
-        update = _updates(follower, before, after, gradient, slots)
-    kinds = [one.tensor.dtype for one in (source_a, source_b) if one.tensor is not None]
-    eps = max((_eps(kind) for kind in kinds), default=0.0)
-    return Track(
-        pair=pair,
-        before=before,
-        after=after,
-        update=update,
-        floats=all(_eps(kind) > 0.0 for kind in kinds),
-        eps=eps,
-    )
+    numbers = np.arange(steps)
+    found = follower(a, b, pair, steps=(numbers, numbers), gradient=gradient, slots=slots)
+    for block in found.blocks():
+        found.work(*block)
+    return found.track()
 
 
-def source(run: Run, role: str, name: str | None) -> Source:
-    """Return the values of a tensor, or of ones where ``name`` is None."""
-    return Source(run, None if name is None else run.find(role, name))
-
-
-def _updates(
-    weight: _Follower,
-    before: Series,
-    after: Series,
-    gradient: Pair | None,
-    slots: Sequence[Pair],
-) -> Series:
-    result = np.zeros(weight.steps, UPDATE)
-    a, b, steps = weight.a, weight.b, weight.steps
-    inputs = [
-        _Input(a.run, b.run, pair, steps)
-        for pair in ([gradient] if gradient is not None else []) + list(slots)
-    ]
-    digests = {
-        (side, moment): _rows(one.digests(moment, steps))
-        for side, one in (("a", a), ("b", b))
-        for moment in _MOMENTS
-    }
-    readable = np.ones(steps, bool)
-    for one in (a, b):
-        for moment in _MOMENTS:
-            readable &= one.kept(moment, steps)
-    wanted = readable & before["present"] & after["present"]
-    wanted &= before["differs"] | after["differs"]
-    wanted &= ~(before["reshaped"] | after["reshaped"])
-    for step in map(int, np.flatnonzero(wanted)):
-        before_a, before_b = weight.values(
-            step, "before", digests["a", "before"][step], digests["b", "before"][step]
-        )
-        after_a, after_b = weight.values(
-            step, "after", digests["a", "after"][step], digests["b", "after"][step]
-        )
-        read = [one.read(step) for one in inputs]
-        drift = measure_update(
-            (before_a, after_a),
-            (before_b, after_b),
-            gradient=read[0] if gradient is not None else None,
-            slots=[pair for pair in read[1 if gradient is not None else 0 :] if pair is not None],
-        )
-        result[step] = (
-            True,
-            drift.norm,
-            drift.norm_difference,
-            drift.unexplained,
-            drift.noise,
-            drift.weight_norm,
-        )
-    return result
-
-
-_MOMENTS: tuple[Moment, Moment] = ("before", "after")
-
-
-class _Input:
-    """What an update is computed from, in both runs: a gradient, or a slot before the step."""
-
-    def __init__(self, a: Run, b: Run, pair: Pair, steps: int) -> None:
-        self._sources = source(a, pair.role, pair.a), source(b, pair.role, pair.b)
-        self._digests = [_rows(one.digests("before", steps)) for one in self._sources]
-        one, other = self._sources
-        self._kept = one.kept("before", steps) & other.kept("before", steps)
-
-    def read(self, step: int) -> tuple[NDArray[np.generic], NDArray[np.generic]] | None:
-        if not self._kept[step]:
-            return None
-        one, other = self._sources
-        keys = [digests[step] for digests in self._digests]
-        if keys[0] == keys[1] and one.tensor is not None and other.tensor is not None:
-            # Equal bits explain no difference; None spares the reading.
-            return None
-        a, b = one.read(step, "before", keys[0]), other.read(step, "before", keys[1])
-        return None if a is None or b is None else (a, b)
-
-
-def _rows(digests: NDArray[np.uint64] | None) -> list[bytes]:
-    return [] if digests is None else [row.tobytes() for row in digests]
+def _as_rows(values: NDArray[Any]) -> NDArray[Any]:
+    return values.reshape(len(values), -1)
 
 
 def _eps(dtype: str) -> float:
@@ -364,29 +357,3 @@ def _eps(dtype: str) -> float:
     except TypeError:
         return 0.0
     return float(np.finfo(kind).eps) if kind.kind == "f" else 0.0
-
-
-def _unknown() -> NDArray[np.void]:
-    cell = np.zeros((), CELL)
-    cell["present"] = cell["differs"] = True
-    for field in ("relative_l2", "max_abs", "peak", "cosine", "sign_agreement"):
-        cell[field] = np.nan
-    for field in ("norm_a", "norm_b", "norm_difference"):
-        cell[field] = np.nan
-    return cell
-
-
-def _record(drift: Drift, *, differs: bool) -> NDArray[np.void]:
-    cell = np.zeros((), CELL)
-    cell["present"] = cell["known"] = True
-    cell["differs"] = differs
-    cell["relative_l2"] = drift.relative_l2
-    cell["max_abs"], cell["peak"] = drift.max_abs, drift.peak
-    cell["max_ulp"] = drift.max_ulp or 0
-    cell["cosine"], cell["sign_agreement"] = drift.cosine, drift.sign_agreement
-    cell["norm_a"], cell["norm_b"] = drift.norm_a, drift.norm_b
-    cell["norm_difference"] = drift.norm_difference
-    cell["different"], cell["size"] = drift.different, drift.size
-    cell["non_finite_a"], cell["non_finite_b"] = drift.non_finite_a, drift.non_finite_b
-    cell["mismatched"] = drift.mismatched
-    return cell

@@ -1,16 +1,20 @@
-"""Compare what one step did to a weight, seeing through differences that the step inherited."""
+"""Compare what steps did to a weight, seeing through differences that the steps inherited."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tracediff.drift.sums import SHORT, SUMS, Scratch, block_sums, cuts, dots, total
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    Values = NDArray[Any]
+    Both = tuple[Values, Values]
 
 AMPLIFICATION = 4.0
 """How much a relative difference of a gradient or slot may grow in an update.
@@ -22,6 +26,20 @@ NOISE_LEVEL = 5e-6
 """Differences of a gradient's element below this share of the gradient's RMS are rounding."""
 _AMPLIFIED = 1e-4
 """An element whose gradient differs by more than this, at rounding level, is noise itself."""
+STATE_FEEDBACK = 1e-2
+"""How much of a weight's own difference may enter its update, by decay or a constraint."""
+
+UPDATE = np.dtype(
+    [
+        ("present", np.bool_),  # the updates differ, and all that it takes to compare them was kept
+        ("norm", np.float64),
+        ("norm_difference", np.float64),
+        ("unexplained", np.float64),
+        ("noise", np.float64),
+        ("weight_norm", np.float64),
+    ]
+)
+"""A weight's update in a step; what each number means stands with `UpdateDrift`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +64,8 @@ class UpdateDrift:
     weight_norm: float
 
 
-STATE_FEEDBACK = 1e-2
-"""How much of a weight's own difference may enter its update, by decay or a constraint."""
-
-
 def measure_update(
-    a: tuple[NDArray[np.generic], NDArray[np.generic]],
-    b: tuple[NDArray[np.generic], NDArray[np.generic]],
-    *,
-    gradient: tuple[NDArray[np.generic], NDArray[np.generic]] | None = None,
-    slots: Sequence[tuple[NDArray[np.generic], NDArray[np.generic]]] = (),
+    a: Both, b: Both, *, gradient: Both | None = None, slots: Sequence[Both] = ()
 ) -> UpdateDrift:
     """Measure how two updates of a weight differ, and how much of that was inherited.
 
@@ -65,40 +75,126 @@ def measure_update(
         gradient: The applied gradient in A and B, or None where it was not recorded.
         slots: Each slot before the step in A and B, if of the weight's shape.
     """
-    before_a, after_a, before_b, after_b = (_flat(array) for array in (*a, *b))
-    update_a, update_b = after_a - before_a, after_b - before_b
-    difference = np.abs(update_a - update_b)
-    larger = np.maximum(np.abs(update_a), np.abs(update_b))
-    inherited = np.zeros_like(difference)
-    noisy = np.zeros(difference.shape, bool)
-    for pair in ([gradient] if gradient is not None else []) + list(slots):
-        one, other = _flat(pair[0]), _flat(pair[1])
-        if one.size == difference.size == other.size:
-            inherited = np.maximum(inherited, _relative(one, other))
-    if gradient is not None:
-        one, other = _flat(gradient[0]), _flat(gradient[1])
-        if one.size == difference.size == other.size:
-            rms = max(_norm(one), _norm(other)) / math.sqrt(max(1, one.size))
-            noisy = (np.abs(one - other) <= NOISE_LEVEL * rms) & (inherited > _AMPLIFIED)
-    allowed = AMPLIFICATION * inherited * larger + STATE_FEEDBACK * np.abs(before_a - before_b)
-    unexplained = np.maximum(difference - allowed, 0.0)
-    return UpdateDrift(
-        norm=max(_norm(update_a), _norm(update_b)),
-        norm_difference=_norm(difference),
-        unexplained=_norm(unexplained),
-        noise=_norm(difference[noisy]),
-        weight_norm=max(_norm(after_a), _norm(after_b)),
+    state = tuple(array.reshape(1, -1) for array in (*a, *b))
+    inputs = [(x.reshape(1, -1), y.reshape(1, -1)) for x, y in slots]
+    fed = None if gradient is None else (gradient[0].reshape(1, -1), gradient[1].reshape(1, -1))
+    found = update_rows(state, gradient=fed, slots=inputs)[0][0]
+    return UpdateDrift(*(float(found[name]) for name in (UPDATE.names or ())[1:]))
+
+
+def update_rows(
+    state: Sequence[Values],
+    *,
+    gradient: Both | None = None,
+    slots: Sequence[Both] = (),
+    unit: np.dtype[Any] | None = None,
+) -> tuple[NDArray[np.void], NDArray[np.void]]:
+    """Measure many updates of one weight at once.
+
+    Args:
+        state: The weight before and after the steps in A, before and after in B; each of shape
+            (rows, elements).
+        gradient: The applied gradient in A and B, or None; used if of that shape.
+        slots: Each slot before the steps in A and B; used if of that shape.
+        unit: The dtype in whose units in the last place updates are compared; None for no such.
+
+    Returns:
+        A record of `UPDATE` a row, and one of `SUMS` over the updates as such.
+    """
+    rows, elements = state[0].shape
+    shape = (rows, elements)
+    usable = gradient is not None and gradient[0].shape == shape == gradient[1].shape
+    pairs = [gradient] if usable and gradient is not None else []
+    pairs += [pair for pair in slots if pair[0].shape == shape == pair[1].shape]
+    result, moves = np.zeros(rows, UPDATE), np.zeros(rows, SUMS)
+    noise_level = np.zeros(rows)
+    if usable and gradient is not None:
+        squares = np.maximum(_squares(gradient[0]), _squares(gradient[1]))
+        noise_level = NOISE_LEVEL * np.sqrt(squares / max(1, elements))
+    squares = np.zeros((rows, len(_SQUARES)))
+    for row, cut in cuts(rows, elements):
+        with np.errstate(over="ignore", invalid="ignore"):
+            found, moved = _summed(
+                [cut(array) for array in state],
+                [(cut(x), cut(y)) for x, y in pairs],
+                noise_level[row] if usable else None,
+                unit,
+            )
+        squares[row] += found
+        moves[row] = moved if elements <= SHORT else total(np.concatenate([moves[row], moved]))
+    norms = dict(zip(_SQUARES, np.sqrt(squares).T, strict=True))
+    result["present"] = True
+    larger = np.maximum(moves["square_a"], moves["square_b"])
+    result["norm"], result["norm_difference"] = np.sqrt(larger), np.sqrt(moves["square_difference"])
+    result["unexplained"], result["noise"] = norms["unexplained"], norms["noise"]
+    result["weight_norm"] = np.maximum(norms["after_a"], norms["after_b"])
+    return result, moves
+
+
+_SQUARES = ("unexplained", "noise", "after_a", "after_b")
+
+
+def _squares(values: Values) -> NDArray[np.float64]:
+    """Return the square of the L2 norm of each row."""
+    result = np.zeros(len(values))
+    for row, cut in cuts(*values.shape):
+        wide = _scratch.wide("squares", cut(values))
+        result[row] += dots(wide, wide)
+    return result
+
+
+def _summed(
+    state: Sequence[Values],
+    pairs: Sequence[Both],
+    noise_level: NDArray[np.float64] | None,
+    unit: np.dtype[Any] | None,
+) -> tuple[NDArray[np.float64], NDArray[np.void]]:
+    """Return the sums of `_SQUARES` and of `SUMS` over a block."""
+    wide = [_scratch.wide(f"state {number}", array) for number, array in enumerate(state)]
+    one, other = (
+        np.subtract(wide[k + 1], wide[k], out=_scratch.get(f"update {k}", wide[k], np.float64))
+        for k in (0, 2)
     )
+    weights = [dots(wide[k], wide[k]) for k in (1, 3)]
+    moves = block_sums(one, other, unit)
+    difference = _scratch.get("difference", wide[0], np.float64)
+    np.abs(np.subtract(one, other, out=difference), out=difference)
+    rest = _scratch.get("rest", wide[0], np.float64)
+    np.abs(np.subtract(wide[0], wide[2], out=rest), out=rest)
+    rest *= -STATE_FEEDBACK
+    rest += difference
+    noise: Any = 0.0
+    if pairs:
+        inherited, first = _inherited(pairs)
+        if noise_level is not None:
+            noisy = (first <= noise_level) & (inherited > _AMPLIFIED)
+            if noisy.any():
+                alone = np.where(noisy, difference, 0.0)
+                noise = dots(alone, alone)
+        inherited *= AMPLIFICATION
+        larger = np.maximum(np.abs(one, out=one), np.abs(other, out=other), out=difference)
+        inherited *= larger
+        rest -= inherited
+    np.maximum(rest, 0.0, out=rest)
+    sums = np.zeros((moves.size, len(_SQUARES)))
+    for number, value in enumerate((dots(rest, rest), noise, *weights)):
+        sums[:, number] = value
+    return sums, moves.reshape(-1)
 
 
-def _flat(array: NDArray[np.generic]) -> NDArray[np.float64]:
-    return array.astype(np.float64).reshape(-1)
+def _inherited(pairs: Sequence[Both]) -> tuple[Values, Values]:
+    """Return the largest relative difference of what went in, and the first one's difference."""
+    result = first = None
+    for a, b in pairs:
+        wide_a, wide_b = _scratch.wide("input a", a), _scratch.wide("input b", b)
+        apart = np.abs(wide_a - wide_b)
+        size = np.maximum(np.abs(wide_a), np.abs(wide_b))
+        relative = np.divide(apart, size, out=np.zeros_like(apart), where=size > 0.0)
+        result = relative if result is None else np.maximum(result, relative, out=result)
+        first = apart if first is None else first
+    assert result is not None  # the caller has at least one pair
+    assert first is not None
+    return result, first
 
 
-def _norm(values: NDArray[np.float64]) -> float:
-    return math.sqrt(float(np.dot(values, values)))
-
-
-def _relative(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    size = np.maximum(np.abs(a), np.abs(b))
-    return np.divide(np.abs(a - b), size, out=np.zeros_like(size), where=size > 0.0)
+_scratch = Scratch()

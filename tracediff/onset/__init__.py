@@ -100,7 +100,9 @@ def _causal(
     for key, one in judged.items():
         for moment, cells, flags in _moments(one):
             rest = _unexplained(key, one, moment, cells, flags, envelope)
-            if key[0] in _KINKED:
+            if one.bound is not None:
+                pass
+            elif key[0] in _KINKED:
                 rest &= ~kinks[key]
             elif key[0] == "slot":
                 rest &= ~_after_kink(kinks, split_slot(key[1])[0], count)
@@ -173,6 +175,8 @@ def _unexplained(
     envelope: NDArray[np.float64],
 ) -> NDArray[np.bool_]:
     """Return where ``flags`` is true and smooth growth of rounding does not explain it."""
+    if one.bound is not None:
+        return flags
     smooth = grown(one, cells, envelope, before=moment == "before" and one.track.state)
     return np.asarray(flags & ~(smooth & ~_local(key, one, moment)))
 

@@ -24,6 +24,7 @@ from tracediff.tolerance import (
     UPDATE_ROUNDING,
     UPDATE_TOLERANCE,
     UPDATE_TOLERANCE_BLIND,
+    Bound,
     elementwise,
     kind_of,
     tolerance,
@@ -51,6 +52,7 @@ class Judged:
         external: For state, where something other than the optimizer changed it, in either run.
         statistic: Whether it is state that moves without being trained.
         start: The step with which the comparison begins.
+        bound: The tolerance that a user gave instead, or None. Growth excuses nothing then.
     """
 
     track: Track
@@ -63,6 +65,7 @@ class Judged:
     external: Flags
     statistic: bool = False
     start: int = 0
+    bound: Bound | None = None
 
 
 def judge(

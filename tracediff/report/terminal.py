@@ -166,3 +166,16 @@ def table(
 def _pad(cell: str, width: int, side: str) -> str:
     blanks = " " * (width - display_width(cell))
     return blanks + cell if side == "r" else cell + blanks
+
+
+def byte_size(count: int) -> str:
+    """Return bytes as a reader counts them.
+
+    Example:
+        >>> byte_size(900), byte_size(3 << 20), byte_size(5 << 30)
+        ('900 B', '3.0 MiB', '5.0 GiB')
+    """
+    size, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while size >= 1024 and len(units) > 1:
+        size, units = size / 1024, units[1:]
+    return f"{size:.0f} B" if units[0] == "B" else f"{size:.1f} {units[0]}"

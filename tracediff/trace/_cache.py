@@ -40,6 +40,9 @@ class BlockCache:
         """The bytes held now."""
         return self._bytes
 
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._blocks or key in self._loading
+
     def get(self, key: Hashable, load: Callable[[], NDArray[Any]]) -> NDArray[Any]:
         """Return the block known as ``key``, from memory or else by calling ``load``.
 

@@ -6,15 +6,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import xxhash
 
 from tracediff.errors import NotKept, UnknownName, UnsupportedFormat, UsageError, did_you_mean
 from tracediff.model import Moment
 from tracediff.trace import _values
 from tracediff.trace._cache import BlockCache
+from tracediff.trace._fingerprint import fingerprint
 from tracediff.trace._sketch import WIDTH, Sketch, sketch_of
 from tracediff.trace._statistics import Statistics, from_row, statistics_of
 from tracediff.trace._store import TraceFiles, as_object, damaged
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
 
 STATUSES = ("recording", "complete", "interrupted", "failed")
 
+_MOMENTS: tuple[Moment, Moment] = ("before", "after")
 _NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 # Under these keys stand names, and someone may call a layer "nan".
 _NAMES = frozenset({"name", "framework_name", "class", "inputs", "label", "message"})
@@ -87,6 +91,7 @@ class Run:
         self._cache = cache
         self._by_key = {tensor.key: tensor for tensor in self.tensors}
         self._readers: dict[tuple[str, str], ValueReader] = {}
+        self._verified: dict[tuple[str, str], NDArray[np.bool_]] = {}
         self.steps = self._read_progress()
 
     def __repr__(self) -> str:
@@ -123,6 +128,21 @@ class Run:
         ]
         low, high = _values.digest_of(*parts)
         return f"{high:016x}{low:016x}"
+
+    def identity(self) -> str | None:
+        """Return what tells this run from any other, and from itself once it has changed.
+
+        None where that is not known: a trace behind a URL.
+        """
+        if "://" in self._files.path:
+            return None
+        folder = Path(self._files.path).resolve() / self._group
+        found = fingerprint(folder)
+        if found is None:
+            return None
+        # What was read when the run was opened counts, too: the files may have changed since.
+        opened = repr((self.path, str(folder), self.steps, self.status, dict(self.about)))
+        return f"{found} {xxhash.xxh3_128_hexdigest((opened + repr(self.tensors)).encode())}"
 
     def find(self, role: str, name: str) -> Tensor | None:
         """Return the tensor with this role and name, or None."""
@@ -311,6 +331,65 @@ class Run:
                 f"{self.path}: {tensor.role} {tensor.name} at step {step} cannot be read: "
                 f"the run {there}"
             )
+
+    def versions(self, tensor: Tensor, moment: Moment = "before") -> NDArray[np.int32]:
+        """Return which recorded value each step saw, -1 where it cannot be read; int32 (steps,)."""
+        return np.where(self.kept(tensor, moment), self._versions(tensor, moment), np.int32(-1))
+
+    def many(self, tensor: Tensor) -> bool:
+        """Say whether `read_many` reads this tensor: whether it has one shape and is dense."""
+        recorded = self._resolve(tensor)
+        return recorded.layout == "fixed" and recorded.path is not None
+
+    def read_many(
+        self, tensor: Tensor, versions: NDArray[np.int32], digests: NDArray[np.uint64]
+    ) -> list[NDArray[Any]]:
+        """Return several values, many to an array: what `read` returns, for whole runs of steps.
+
+        Each value is verified the first time that it is read this way.
+
+        Args:
+            tensor: A tensor that `many` is true of.
+            versions: Which values, as `versions` numbers them.
+            digests: Their digests; uint64 (values, 2).
+
+        Returns:
+            Read-only arrays of shape (n, *shape), which hold the values one after the other.
+
+        Raises:
+            DamagedTrace: What is stored is not what was recorded.
+        """
+        recorded = self._resolve(tensor)
+        reader = self._reader(recorded)
+        assert isinstance(reader, FixedValues), "the caller asks only for what `many` allows"
+        verified = self._verified.setdefault(recorded.key, np.zeros(2 * self.steps + 2, bool))
+        what = f"{self.path}: {tensor.role} {tensor.name}"
+        found, start = [], 0
+        for values in reader.runs(versions):
+            if not _values.matches(values.dtype, recorded.dtype):
+                raise damaged(f"{what} is stored as {values.dtype.name}, not as {recorded.dtype}")
+            here = slice(start, start + len(values))
+            start += len(values)
+            if not verified[versions[here]].all():
+                wrong = _values.first_unlike(values, digests[here])
+                if wrong is not None:
+                    step = self._step_of(tensor, int(versions[here][wrong]))
+                    raise damaged(
+                        f"{what} at step {step} is not what was recorded: "
+                        "its bytes do not match their digest"
+                    )
+                verified[versions[here]] = True
+            found.append(_values.decoded(values, recorded.dtype))
+        return found
+
+    def _step_of(self, tensor: Tensor, version: int) -> int:
+        """Return the first step that saw a value."""
+        steps = [
+            int(np.argmax(seen))
+            for moment in _MOMENTS
+            if (seen := self._versions(tensor, moment) == version).any()
+        ]
+        return min(steps, default=0)
 
     def external_changes(self) -> tuple[ExternalChange, ...]:
         """Return what changed between steps by something other than the optimizer, in order."""

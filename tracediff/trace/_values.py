@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _WORD = 0xFFFF_FFFF_FFFF_FFFF
+_FEW = 8
+"""Of less than this part of an uncompressed chunk of large rows only the rows wanted are read."""
+_LARGE = 16 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +72,39 @@ def row_digests_of(array: NDArray[Any]) -> NDArray[np.uint64]:
     return np.array([xxhash.xxh3_64_intdigest(row.tobytes()) for row in little], np.uint64)
 
 
+def first_unlike(values: NDArray[Any], digests: NDArray[np.uint64]) -> int | None:
+    """Return the number of the first row whose bytes have another digest, or None.
+
+    Args:
+        values: Rows as stored, contiguous; shape (n, ...).
+        digests: The digest of each, low half first; shape (n, 2).
+    """
+    little = values.astype(values.dtype.newbyteorder("<"), copy=False)
+    flat = np.ascontiguousarray(little).reshape(-1).view(np.uint8).data
+    size = len(flat) // max(1, len(little))
+    # XXH3 writes its digests big endian, high half first.
+    expected = np.ascontiguousarray(digests[:, ::-1]).astype(">u8").tobytes()
+    digest = xxhash.xxh3_128_digest
+    starts = range(0, len(little) * size, size) if size else [0] * len(little)
+    found = b"".join([digest(flat[start : start + size]) for start in starts])
+    if found == expected:
+        return None
+    pairs = zip(*(np.frombuffer(one, "V16") for one in (found, expected)), strict=True)
+    return next(row for row, (one, other) in enumerate(pairs) if one != other)
+
+
 class ValueReader(Protocol):
     """Reads the recorded values of one tensor as they are stored."""
 
     def read(self, version: int) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
         """Return a value and, for a sparse one, its row numbers."""
         ...
+
+
+def _apart(array: StoredArray, rows: int) -> bool:
+    """Say whether to read some rows of a chunk by themselves and not the whole of it."""
+    size = math.prod(array.shape[1:]) * array.dtype.itemsize
+    return array.chunk_files is not None and rows * _FEW < array.chunk_rows and size >= _LARGE
 
 
 def _rows_of(array: StoredArray, start: int, stop: int, cache: BlockCache) -> NDArray[Any]:
@@ -89,8 +119,14 @@ def _rows_of(array: StoredArray, start: int, stop: int, cache: BlockCache) -> ND
         def load(first: int = first, last: int = last) -> NDArray[Any]:
             return array.read(first, last)
 
-        rows = cache.get((array.where, block), load)
         inside = slice(max(start, first), min(stop, last))
+        key = (array.where, block)
+        if _apart(array, inside.stop - inside.start) and key not in cache:
+            result[inside.start - start : inside.stop - start] = array.read(
+                inside.start, inside.stop
+            )
+            continue
+        rows = cache.get(key, load)
         result[inside.start - start : inside.stop - start] = rows[
             inside.start - first : inside.stop - first
         ]
@@ -114,6 +150,37 @@ class FixedValues:
     def read(self, version: int) -> tuple[NDArray[Any], None]:
         """Return value number ``version``."""
         return _rows_of(self._array, version, version + 1, self._cache)[0, ...], None
+
+    def runs(self, versions: NDArray[np.int32]) -> list[NDArray[Any]]:
+        """Return values in few arrays, one after the other; read-only, of decoded chunks.
+
+        Args:
+            versions: Which values; where they follow each other within a chunk nothing is copied.
+        """
+        array = self._array
+        if len(versions) and int(versions.max()) >= array.shape[0]:
+            raise damaged(
+                f"{array.where} ends at {array.shape[0]}, a value is number {versions.max()}"
+            )
+        chunks = versions // array.chunk_rows
+        breaks = np.flatnonzero((np.diff(versions) != 1) | (np.diff(chunks) != 0)) + 1
+        found = []
+        for part in np.split(versions, breaks):
+            if not len(part):
+                continue
+            first = int(part[0]) // array.chunk_rows * array.chunk_rows
+            last = min(first + array.chunk_rows, array.shape[0])
+
+            def load(first: int = first, last: int = last) -> NDArray[Any]:
+                return array.read(first, last)
+
+            key = (array.where, first // array.chunk_rows)
+            if _apart(array, len(part)) and key not in self._cache:
+                found.append(array.read(int(part[0]), int(part[-1]) + 1))
+                continue
+            rows = self._cache.get(key, load)
+            found.append(rows[int(part[0]) - first : int(part[-1]) - first + 1])
+        return found
 
 
 class RaggedValues:

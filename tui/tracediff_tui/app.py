@@ -70,7 +70,7 @@ class TracediffApp(App[None]):
     BINDINGS: ClassVar = []
 
     class Progress(Message):
-        """So many tensors of so many are done."""
+        """So many bytes of so many are compared."""
 
         def __init__(self, done: int, total: int) -> None:
             super().__init__()
@@ -153,7 +153,13 @@ class TracediffApp(App[None]):
                 self.post_message(self.Progress(done, total))
 
         try:
-            found = examine(self.a, self.b, align=self.options.align, progress=progress)
+            found = examine(
+                self.a,
+                self.b,
+                align=self.options.align,
+                progress=progress,
+                cache=self.options.cache,
+            )
             overview = Overview(found)
         except Cancelled:
             return

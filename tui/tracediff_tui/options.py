@@ -18,6 +18,7 @@ class Options:
         theme: A theme of Textual's, or None for its default.
         config: The user's own settings, of which the keys count.
         align: How to find what belongs together, where it is not to be found by itself.
+        cache: Whether to open from what an earlier comparison kept, and to keep this one.
     """
 
     at: str | None = None
@@ -25,3 +26,4 @@ class Options:
     theme: str | None = None
     config: Config = field(default_factory=Config)
     align: AlignOptions | None = None
+    cache: bool = False

@@ -55,7 +55,8 @@ def _row(row: DriftRow) -> dict[str, Any]:
         for field in fields(row)
         if field.name not in ("steps", "series", "relative_l2")
     }
-    return {**plain, "relative_l2": asdict(row.relative_l2)}
+    update = None if row.update is None else asdict(row.update)
+    return {**plain, "relative_l2": asdict(row.relative_l2), "update": update}
 
 
 def _strict(value: Any) -> Any:

@@ -91,7 +91,9 @@ def size(one: Difference) -> str:
     if one.differing is not None and one.size is not None and one.size > 1:
         parts.append(f"{one.differing} of {one.size} elements")
     text = ", ".join(parts)
-    if one.times_tolerance >= 1.0:
+    if one.bound is not None:
+        text += f"; {number(one.times_tolerance)} times what is allowed ({number(one.bound)})"
+    elif one.times_tolerance >= 1.0:
         allowed = number(one.tolerance, digits=2)
         text += f"; {number(one.times_tolerance)} times what rounding explains ({allowed})"
     return text
@@ -233,3 +235,30 @@ def events(comparison: Comparison) -> list[str]:
         for side, run in (("A", comparison.a), ("B", comparison.b))
         for event in run.events[:5]
     ]
+
+
+def would_pass(row: DriftRow) -> str:
+    """Return the smallest tolerances with which a tensor would pass."""
+    if row.passing_rtol is None or row.passing_atol is None:
+        return "no tolerance would pass: values are unknown, not finite, or of another shape"
+    return f"rtol {_up(row.passing_rtol)} or atol {_up(row.passing_atol)} would pass"
+
+
+def _up(value: float) -> str:
+    """Return a number to three digits that is not below ``value``.
+
+    Example:
+        >>> _up(0.00012341), _up(0.0), _up(0.5)
+        ('0.000124', '0', '0.5')
+    """
+    if not value:
+        return "0"
+    for digits in range(3, 18):
+        text = f"{value:.{digits}g}"
+        if float(text) >= value:
+            return text
+        unit = 10.0 ** (math.floor(math.log10(value)) - digits + 1)
+        text = f"{value + unit:.{digits}g}"
+        if float(text) >= value:
+            return text
+    return repr(value)

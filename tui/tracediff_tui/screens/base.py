@@ -135,7 +135,7 @@ class View(Asking):
             text = f"error: {app.problem.message}{hint}"
         elif app.done is not None:
             done, total = app.done
-            text = f"comparing: {done} of {total} tensors" if done < total else "explaining ..."
+            text = f"comparing: {100 * done // total} %" if done < total else "explaining ..."
         elif app.b is not None and app.found is None:
             text = "comparing ..."
         else:
