@@ -463,6 +463,7 @@ class Comparison:
         unpaired: Those without a partner.
         steps: Which steps were compared.
         notes: What a reader should know besides: versions, incomplete traces, other dtypes.
+        bounded: Whether tolerances were given; ``rounding`` means within those, too, then.
         lockstep: Where B began every step with A's state, what single steps make other; else None.
     """
 
@@ -477,6 +478,7 @@ class Comparison:
     unpaired: tuple[Unpaired, ...]
     steps: Steps
     notes: tuple[str, ...] = field(default=())
+    bounded: bool = False
     lockstep: Lockstep | None = None
 
     @property

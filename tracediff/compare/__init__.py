@@ -174,6 +174,7 @@ def _examined(
             reason=matched.reason,
         ),
         notes=notes(source_a, source_b, pairing, tracks, matched),
+        bounded=limits.given,
         lockstep=local_errors(source_a, source_b, judged),
     )
     return Examination(comparison, case), matched

@@ -45,6 +45,8 @@ def verdict(comparison: Comparison) -> str:
     tensors = len(comparison.drift)
     over = f"{compared}, {tensors} tensors"
     answer = _VERDICTS[comparison.verdict]
+    if comparison.verdict == "rounding" and comparison.bounded:
+        answer = "The runs agree within the tolerances given."
     if comparison.verdict == "diverged" and comparison.first_divergence is None:
         answer = "The runs diverge: not all of their tensors have a partner."
     return f"{answer} ({over})"

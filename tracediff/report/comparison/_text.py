@@ -46,6 +46,7 @@ class _Report:
         yield from self._lockstep()
         yield from self._causes()
         yield from self._drift()
+        yield from self._tolerances()
         yield from self._unpaired()
         yield from self._pairs()
         yield from self._notes()
@@ -143,6 +144,20 @@ class _Report:
         """Return the columns that are left for the first cell."""
         widths = (max(len(line[column]) for line in lines) + 2 for column in kept[1:])
         return self.width - 2 - sum(widths)
+
+    def _tolerances(self) -> Iterator[str]:
+        """Say what would pass, where tolerances were given and did not."""
+        first = self.comparison.first_divergence
+        if first is None or first.bound is None:
+            return
+        failed = [row for row in self.comparison.drift if row.first_significant_step is not None]
+        yield from self._section("Tolerances that would pass")
+        for row in failed[:_ROWS]:
+            yield from self._wrapped(
+                f"{row.role} {printable(row.tensor)}: {phrases.would_pass(row)}", rest="    "
+            )
+        if len(failed) > _ROWS:
+            yield self.style.dim(f"  {len(failed) - _ROWS} more; --format json has them all")
 
     def _unpaired(self) -> Iterator[str]:
         found = sorted(self.comparison.unpaired, key=lambda one: not one.matters)
