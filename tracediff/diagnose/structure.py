@@ -20,8 +20,6 @@ def structure(case: Case) -> Iterable[Finding]:
             groups.setdefault(one.layer or one.tensor, []).append(one)
     for name, found in groups.items():
         sides = sorted({one.side for one in found})
-        # Such a layer computes by another formula, of which the shape is a consequence.
-        formula = any(one.layer == name and one.key == "reset_after" for one in settings)
         tensors = list(dict.fromkeys(one.tensor for one in found))
         shapes = found[0].reason.startswith("shape")
         if shapes:
@@ -32,7 +30,7 @@ def structure(case: Case) -> Iterable[Finding]:
         yield Finding(
             code="model.structure",
             summary=summary,
-            confidence=0.6 if formula else 0.97,
+            confidence=0.97,
             stage="state",
             step=case.start,
             subject=name,

@@ -12,6 +12,8 @@ INPUTS = {
     "gru": [(5, 4)],
     "embedding": [(6,)],
     "two": [(6,), (4,)],
+    "seqcnn": [(12, 3)],
+    "residual": [(10,)],
 }
 VOCABULARY = 30
 CLASSES = 3
@@ -39,6 +41,14 @@ def build(keras, kind, settings):
         )
         out = made("Dense", "out", units=CLASSES, activation="softmax")(joined)
         return keras.models.Model(inputs=[left, right], outputs=out)
+    if kind == "residual":
+        x = keras.layers.Input(shape=(10,), name="x")
+        wide = made("Dense", "enter", units=8, activation="relu")(x)
+        norm = made("LayerNormalization", "ln")(made("Dense", "inner", units=8)(wide))
+        out = made("Dense", "out", units=CLASSES, activation="softmax")(
+            made("Add", "sum")([wide, norm])
+        )
+        return keras.models.Model(inputs=x, outputs=out)
     layers = []
     for cls, name, arguments in _STACKS[kind]:
         layers.append(made(cls, name, **arguments))
@@ -82,6 +92,13 @@ _STACKS = {
         ("MaxPooling2D", "pool", {"pool_size": 2}),
         ("Flatten", "flat", {}),
         ("Dropout", "drop", {"rate": 0.0}),
+        _DENSE_OUT,
+    ],
+    "seqcnn": [
+        ("Conv1D", "window", {"filters": 5, "kernel_size": 3, "input_shape": (12, 3)}),
+        ("LeakyReLU", "leak", {}),
+        ("GlobalMaxPooling1D", "top", {}),
+        ("Dense", "mid", {"units": 6, "activation": "relu"}),
         _DENSE_OUT,
     ],
     "lstm": [
