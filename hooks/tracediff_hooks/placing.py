@@ -6,7 +6,7 @@ import numpy as np
 
 from tracediff_hooks.buffers import BufferPool
 from tracediff_hooks.digest import Digest
-from tracediff_hooks.moments import FIELDS
+from tracediff_hooks.moments import FIELDS, statistics_of
 from tracediff_hooks.run import Column, Run, Summary
 from tracediff_hooks.sketch import WIDTH
 from tracediff_hooks.tensors import Key, Value, digest_value, parts, storable, stored_at
@@ -185,7 +185,14 @@ class Step:
             assert column.path is not None
             placed.kept.append(Kept(column.path, storable(entry.value), entry.rows))
             return version, None, entry.value.nbytes
-        placed.summarized.append(self._summarized(entry, summary, level))
+        job = self._summarized(entry, summary, level)
+        if job.sketch_path is None and job.rows_path is None:
+            # Cheaper here, where the value has just been hashed, than a copy for the writer and
+            # the two threads' quarrel over the interpreter.
+            if entry.value.dtype.kind != "c":
+                summary.statistics = statistics_of(entry.value)
+            return version, summary, 0
+        placed.summarized.append(job)
         return version, summary, entry.value.nbytes
 
     @staticmethod

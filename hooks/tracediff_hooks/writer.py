@@ -221,11 +221,11 @@ class WriterState:
 
     @staticmethod
     def _summarize(run: RunGroup, job: Summarized) -> None:
-        if job.value.dtype.kind != "c":
+        if job.summary.statistics is None and job.value.dtype.kind != "c":
             job.summary.statistics = statistics_of(job.value)
-            if job.sketch_path is not None:
-                numbers = sketch(job.value, job.rows, job.size)
-                job.summary.sketch = run.append_sketch(job.sketch_path, numbers)
+        if job.sketch_path is not None:
+            numbers = sketch(job.value, job.rows, job.size)
+            job.summary.sketch = run.append_sketch(job.sketch_path, numbers)
         if job.rows_path is not None:
             job.summary.rows = run.append_rows(job.rows_path, row_digests(job.value))
 
