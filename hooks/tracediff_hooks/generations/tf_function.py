@@ -16,6 +16,11 @@ from tracediff_hooks.state import optimizer_tensor, slot_tensor, weight_tensors
 class TfFunctionHook(CompiledStepHook):
     """Records a tf.keras model from `attach` to `detach`."""
 
+    @property
+    def _backend(self) -> Any:
+        """The module that counts the names it makes up."""
+        return sys.modules["tensorflow.python.keras.backend"]
+
     def _new_taps(self) -> StepTaps:
         return StepTaps(self._tensorflow)
 
@@ -122,8 +127,7 @@ class TfFunctionHook(CompiledStepHook):
         stem: str,
         number: Optional[int],
     ) -> bool:
-        backend = sys.modules["tensorflow.python.keras.backend"]
-        uids = backend.PER_GRAPH_OBJECT_NAME_UIDS
+        uids = self._backend.PER_GRAPH_OBJECT_NAME_UIDS
         if stem == "input":
             # Inputs alone are counted from 1, and under a key of their own (input_layer.py).
             counts = [names.get(stem, 0) for names in list(uids.values())]
