@@ -74,3 +74,41 @@ def test_in_lockstep_the_update_is_the_only_origin_at_every_step(pair, rule):
         assert update == (0, 0)
     run = tracediff.open_trace(b / f"mlp-{rule}-lockstep.zarr").runs[0]
     assert run.steps == 6
+
+
+# --- the other stacks
+
+
+@pytest.fixture(scope="module", params=["tf1.15", "tf2.15", "tf-keras", "keras3-torch"])
+def other(request, recorded, tmp_path_factory):
+    """Runs of another stack that replay those of Keras 2.3."""
+    folder = tmp_path_factory.mktemp(request.param)
+    cells = [f"{model}:sgd:both" for model in MODELS] + ["mlp:RMSprop:lockstep"]
+    source = recorded["keras2.3"]
+    stack_or_skip(request.param).run(PROGRAM, folder, 2, source, *cells, timeout=1800)
+    return request.param, source, folder
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_other_stacks_replay_to_rounding_too(other, model):
+    _, a, b = other
+    found = compare(a / f"{model}-sgd.zarr", b / f"{model}-sgd-both.zarr")
+    if model == "cnn" and not found.agree:
+        assert {row.tensor for row in found.drift if row.origin} == {"bn/moving_variance"}
+    else:
+        assert found.agree, found.first_divergence
+
+
+def test_other_stacks_are_kept_in_lockstep_too(other):
+    name, a, b = other
+    found = compare(a / "mlp-RMSprop.zarr", b / "mlp-RMSprop-lockstep.zarr")
+    stages = {one.stage: (one.steps, one.origin_steps) for one in found.lockstep.stages}
+    # tf.keras of TensorFlow 1.15 has the epsilon where Keras 2.3 has it.
+    assert stages.pop("update") == ((0, 0) if name == "tf1.15" else (6, 6))
+    assert set(stages.values()) == {(0, 0)}
+
+
+def test_jax_is_refused_by_name(recorded, tmp_path):
+    jax = stack_or_skip("keras3-jax")
+    done = jax.run(PROGRAM, tmp_path, 2, recorded["keras2.3"], "mlp:sgd:both", status=1)
+    assert "Keras 3 on JAX is recorded, and not replayed to" in done.stderr

@@ -168,6 +168,10 @@ class CompiledStepHook(abc.ABC):
         """One step: state, the framework's own step, state."""
         if self._session.replay is not None:
             iterator = play(self._session.replay, self, iterator)
+        return self._run(function, iterator)
+
+    def _run(self, function: Any, iterator: Any) -> Any:
+        """The step as it is recorded."""
         if not self._session.alive:
             logs = function(iterator)
             return {k: v for k, v in logs.items() if k != TAPS} if isinstance(logs, dict) else logs

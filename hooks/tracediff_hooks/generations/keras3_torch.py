@@ -11,7 +11,7 @@ import numpy as np
 from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.keras3 import Keras3Hook
 from tracediff_hooks.generations.step_taps import Pairs, StepTaps
-from tracediff_hooks.replay.refused import ReplayRefused
+from tracediff_hooks.replay.in_torch import play
 from tracediff_hooks.tensors import Key
 
 
@@ -75,8 +75,8 @@ class Keras3TorchHook(Keras3Hook):
 
     def _call(self, function: Any, iterator: Any) -> Any:
         if self._session.replay is not None:
-            raise ReplayRefused("Keras 3 on torch is recorded, and not replayed to")
-        return super()._call(function, iterator)
+            iterator = play(self._session.replay, self, iterator)
+        return self._run(function, iterator)
 
     def _read_created(self) -> None:
         """Keeps the first values of variables that an optimizer made in the step."""

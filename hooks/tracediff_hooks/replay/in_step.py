@@ -34,13 +34,17 @@ class StepPlayer(Player):
         """All of the state; makes the variables that the first step would make."""
         model, optimizer = self.model, self.model.optimizer
         if not model.built:
-            x = [self._hook._tensorflow.convert_to_tensor(one) for one in inputs]
+            x = [self._tensor(one) for one in inputs]
             model(x[0] if len(x) == 1 else x, training=False)
-        create = getattr(optimizer, "_create_all_weights", None)
+        owner = getattr(optimizer, "inner_optimizer", None) or getattr(
+            optimizer, "_optimizer", optimizer
+        )
+        variables = list(model.trainable_variables)
+        create = getattr(self._hook, "_create_slots", None)
         if create is not None:
-            create(model.trainable_variables)
+            create(owner, [(variable, variable) for variable in variables])
         elif not optimizer.built:
-            optimizer.build(model.trainable_variables)
+            optimizer.build(variables)
         self._hook._find_state()
         return self._hook._state  # type: ignore[no-any-return]
 
@@ -85,7 +89,7 @@ class StepPlayer(Player):
             if (role, name) not in batch:
                 raise ReplayRefused(f"A's batch has no {name}, which this model is fed")
             tail = list(tensor.shape)[1:]
-            dtype = _numpy_dtype(tensor)
+            dtype = self._dtype(tensor)
             values.append(fitted(batch[role, name], name, tail=tail, dtype=dtype))
         if (role, f"{role}/{len(own)}") in batch:
             raise ReplayRefused(
@@ -107,7 +111,9 @@ class StepPlayer(Player):
         errors = self._hook._tensorflow.errors
         return errors.OutOfRangeError(None, None, "the replayed run has ended")  # type: ignore[no-any-return]
 
+    def _tensor(self, value: np.ndarray) -> Any:
+        return self._hook._tensorflow.convert_to_tensor(value)
 
-def _numpy_dtype(tensor: Any) -> Any:
-    dtype = tensor.dtype
-    return getattr(dtype, "as_numpy_dtype", dtype)
+    def _dtype(self, tensor: Any) -> Any:
+        dtype = tensor.dtype
+        return getattr(dtype, "as_numpy_dtype", dtype)
