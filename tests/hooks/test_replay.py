@@ -245,8 +245,13 @@ def test_two_replays_of_one_run_name_it_by_the_same_fingerprint(new):
 
 
 @pytest.fixture(scope="module")
-def attempts(tf23, tmp_path_factory):
-    return json.loads(tf23.run(PROGRAMS / "refusals.py", tmp_path_factory.mktemp("no")).stdout)
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("no")
+
+
+@pytest.fixture(scope="module")
+def attempts(tf23, folder):
+    return json.loads(tf23.run(PROGRAMS / "refusals.py", folder).stdout)
 
 
 @pytest.mark.parametrize(
@@ -269,6 +274,14 @@ def test_a_replay_that_cannot_be_ends_the_training_before_its_first_step(attempt
 
 def test_a_replay_that_fits_is_not_refused(attempts):
     assert attempts["fits"] == [None, 3]
+
+
+def test_a_mapping_file_says_which_tensor_is_which_under_other_names(attempts, folder):
+    assert attempts["mapped"] == [None, 3]
+    a, b = runs_of(folder)["good"], runs_of(folder)["b-mapped"]
+    for name in ("/kernel", "/bias", "_out/kernel", "_out/bias"):
+        one, other = a.find("weight", "hidden" + name), b.find("weight", "other" + name)
+        np.testing.assert_array_equal(a.read(one, 0), b.read(other, 0))
 
 
 def test_where_the_other_run_ends_first_training_stops_there(attempts):

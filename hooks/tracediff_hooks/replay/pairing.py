@@ -47,12 +47,19 @@ class Carry(NamedTuple):
             where[axis] = slice(start, stop)
             whole[tuple(where)] = carried.value
         assert whole is not None
+        lost = lost or self._uncovered(shape)
         if dtype is None or whole.dtype == dtype:
             return whole, lost
         cast = whole.astype(dtype)
         if lost is None and not np.array_equal(cast.astype(whole.dtype), whole):
             lost = f"{whole.dtype.name} rounded to {cast.dtype.name}"
         return cast, lost
+
+    def _uncovered(self, shape: Tuple[int, ...]) -> Optional[str]:
+        places = [place for _, _, place in self.parts if place is not None]
+        if not places or sum(stop - start for _, start, stop in places) >= shape[places[0][0]]:
+            return None
+        return "parts of it that the mapping does not name are zero"
 
 
 class StatePairing(NamedTuple):

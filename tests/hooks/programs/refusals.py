@@ -70,6 +70,15 @@ def damaged(source):
     return copy
 
 
+def mapping(a, b):
+    """A mapping file by hand: the layers of one model are those of the other under another name."""
+    pairs = [(layer, weight) for layer in ("", "_out") for weight in ("kernel", "bias")]
+    lines = [{"a": f"{a}{layer}/{weight}", "b": f"{b}{layer}/{weight}"} for layer, weight in pairs]
+    path = FOLDER / "map.json"
+    path.write_text(json.dumps({"tracediff_map": 1, "tensors": lines}))
+    return path
+
+
 def main():
     good = record("good")
     one_hot = np.eye(3, dtype="float32")[Y]
@@ -78,6 +87,8 @@ def main():
     yield "no trace", attempt("no-trace", FOLDER)
     yield "digests", attempt("digests", record("digests", level="digest"))
     yield "other model", attempt("other-model", good, model(6, name="other"))
+    renamed = mapping("hidden", "other")
+    yield "mapped", attempt("mapped", good, model(name="other"), mapping=renamed)
     yield "labels", attempt("labels", good, model(loss="categorical_crossentropy"), y=one_hot)
     yield "damaged", attempt("damaged", damaged(good))
     yield "longer", attempt("longer", good, epochs=3)
