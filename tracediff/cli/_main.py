@@ -22,7 +22,6 @@ _INTERRUPTED = 128 + 2
 _PIPE_CLOSED = 128 + 13
 
 VERBS = {
-    "cache": "show or clear what is kept of earlier comparisons",
     "compare": "name the first tensor in which two runs part, and why",
     "explain": "say what a cause or a known change between versions is",
     "info": "show what a trace holds",
@@ -30,6 +29,7 @@ VERBS = {
     "luck": "is the gap more than the spread between seeds?",
     "map": "write down which tensor of A is which of B",
     "tui": "look for yourself, step by step, in the terminal",
+    "cache": "show or clear what is kept of earlier comparisons",
 }
 """Every verb with its one line of help; each is a module of this package."""
 
