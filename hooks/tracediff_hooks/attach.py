@@ -15,6 +15,7 @@ from typing import Any, Callable, Dict, Optional, Sequence
 
 from tracediff_hooks.callback import TraceCallback
 from tracediff_hooks.generations.gradient_registry import OPTIMIZER_MODULES, watch
+from tracediff_hooks.generations.graph_outputs import NETWORK_MODULE, watch_networks
 
 FIT_MODULES = (
     "keras.engine.training",
@@ -70,8 +71,8 @@ class _Loader(importlib.abc.Loader):
         return getattr(self._loader, name)
 
 
-def record_every_fit(callback: TraceCallback) -> None:
-    """From now on every `Model.fit` of this process is recorded with one callback.
+def record_every_fit(callback: Any) -> None:
+    """From now on every `Model.fit` of this process is given a `TraceCallback` or a `Witness`.
 
     Models that are trained one after the other become numbered runs of one trace.
     """
@@ -86,7 +87,7 @@ def watch_optimizers() -> None:
     Graph-mode gradients are built once, by a model's first training: whoever watches from the
     import of this package on has them also for a callback that is made later.
     """
-    _when_loaded(dict.fromkeys(OPTIMIZER_MODULES, watch))
+    _when_loaded({**dict.fromkeys(OPTIMIZER_MODULES, watch), NETWORK_MODULE: watch_networks})
 
 
 def _when_loaded(actions: Dict[str, Callable[[ModuleType], None]]) -> None:
@@ -97,7 +98,7 @@ def _when_loaded(actions: Dict[str, Callable[[ModuleType], None]]) -> None:
     sys.meta_path.insert(0, _Finder(actions))
 
 
-def _wrap_fit(module: ModuleType, *, callback: TraceCallback) -> None:
+def _wrap_fit(module: ModuleType, *, callback: Any) -> None:
     model = module.__dict__.get("Model")
     # `keras` 2.4 has a module of this name that re-exports tf.keras: that class is wrapped where it
     # is defined.
@@ -105,7 +106,7 @@ def _wrap_fit(module: ModuleType, *, callback: TraceCallback) -> None:
         return
     for name in ("fit", "fit_generator"):
         method = model.__dict__.get(name) or _inherited(model, name)
-        if method is not None and not hasattr(method, "recorded_by_tracediff"):
+        if method is not None and callback not in getattr(method, "recorded_by_tracediff", ()):
             setattr(model, name, _recorded(method, callback))
 
 
@@ -116,7 +117,7 @@ def _inherited(model: Any, name: str) -> Any:
     return None
 
 
-def _recorded(method: Any, callback: TraceCallback) -> Any:
+def _recorded(method: Any, callback: Any) -> Any:
     signature = inspect.signature(method)
 
     @functools.wraps(method)
@@ -134,7 +135,9 @@ def _recorded(method: Any, callback: TraceCallback) -> Any:
             if not hasattr(callbacks, "set_model") or hasattr(callbacks, "callbacks")
             else [callbacks]
         )
-        if any(isinstance(item, TraceCallback) for item in given):
+        if any(isinstance(item, TraceCallback) for item in given if item is not callback) and (
+            isinstance(callback, TraceCallback)
+        ):
             return method(self, *args, **kwargs)  # the script records itself
         if hasattr(callbacks, "callbacks"):
             callbacks.append(callback)
@@ -144,5 +147,6 @@ def _recorded(method: Any, callback: TraceCallback) -> Any:
         with callback.fitting():
             return method(*bound.args, **bound.kwargs)
 
-    fit.recorded_by_tracediff = True  # type: ignore[attr-defined]
+    wrapping = (*getattr(method, "recorded_by_tracediff", ()), callback)
+    fit.recorded_by_tracediff = wrapping  # type: ignore[attr-defined]
     return fit

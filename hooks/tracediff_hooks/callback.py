@@ -8,6 +8,7 @@ from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Union
 from tracediff_hooks.generations import UnsupportedModel, hook_for
 from tracediff_hooks.generations.gradient_registry import watch_loaded
 from tracediff_hooks.levels import Level, Steps
+from tracediff_hooks.outputs import Activations, OutputChoice
 from tracediff_hooks.recorder import Recorder
 from tracediff_hooks.replay import Replay, ReplayRefused
 from tracediff_hooks.replay.control import Control
@@ -50,6 +51,8 @@ class TraceCallback:
         budget: what the trace may take on disk, as a number of bytes or ``"2GB"``; by default
             10 GiB, or nine tenths of what the disk has left. Where it is used up, the level is
             lowered; training is never stopped.
+        activations: which layers' outputs to record as well: True for all, a regular expression
+            that has to be found in a layer's name, or a list of names.
         overwrite: replace a trace that stands at ``store``.
         compression: None, ``"lz4"`` or ``"zstd"``; float32 training state shrinks little and costs
             time.
@@ -76,6 +79,7 @@ class TraceCallback:
         steps: Steps = None,
         tensors: Union[str, Sequence[str], None] = None,
         budget: Union[int, str, None] = None,
+        activations: Activations = False,
         overwrite: bool = False,
         compression: Optional[str] = None,
         replay: Optional[Replay] = None,
@@ -91,6 +95,7 @@ class TraceCallback:
             overwrite=overwrite,
             compression=compression,
         )
+        self._activations = activations if OutputChoice(activations) else False
         self._session: Optional[Session] = None
         self._hook: Any = None
         self.params: Mapping[str, Any] = {}
@@ -110,7 +115,7 @@ class TraceCallback:
         if self._hook is not None:
             self.stop("interrupted")  # the fit before this one never ended
         if self._session is None:
-            self._session = Session(self._recorder)
+            self._session = Session(self._recorder, activations=self._activations)
             if self._replay is not None:
                 self._session.replay = Control(self._replay, self._session)
         # Some generations tell the parameters before the model, some after it.
@@ -133,6 +138,16 @@ class TraceCallback:
                 f"this training cannot be recorded, so {self._replay.source} cannot be replayed",
                 hint="the lines above say why",
             )
+
+    def set_whole(self, model: Any) -> Any:
+        """Begins to record all that a block of a script does with a model, as `set_model` one fit.
+
+        Returns:
+            The hook that is attached to the model.
+        """
+        self._session = Session(self._recorder, activations=self._activations, whole=True)
+        self.set_model(model)
+        return self._hook
 
     def _take_over(self) -> None:
         """Attaches the hook, after taking off one that another callback has left on the model."""
@@ -187,6 +202,16 @@ class TraceCallback:
         finally:
             self.busy = False
             self.stop("complete")
+
+    @property
+    def steps(self) -> int:
+        """How many steps the current run has."""
+        return self._recorder.steps
+
+    @property
+    def path(self) -> str:
+        """Where the trace is written."""
+        return self._recorder.path
 
     @property
     def used(self) -> bool:

@@ -1,12 +1,7 @@
 """The command `tracediff-record`: runs a script unchanged and records every `Model.fit` in it."""
 
 import argparse
-import builtins
-import importlib.util
-import os
-import runpy
 import sys
-import types
 from typing import Any, Callable, Dict, List, Optional, Union
 
 from tracediff_hooks._version import __version__
@@ -18,6 +13,7 @@ examples:
   tracediff-record -o a.zarr train.py --epochs 2
   tracediff-record -o a.zarr -m my_package.train --epochs 2
   python -m tracediff_hooks record -o a.zarr train.py     (the same, where no command was installed)
+  tracediff-record --selftest train.py                    (does recording change the training?)
 
 Every Model.fit of the script is recorded. Fits of one model continue one run; another model, or
 the same one compiled with another optimizer, begins the next run in the same trace: a.zarr/run-0,
@@ -42,11 +38,18 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="tracediff-record -o TRACE [options] SCRIPT [ARGS ...]\n"
-        "       tracediff-record -o TRACE [options] -m MODULE [ARGS ...]",
+        "       tracediff-record -o TRACE [options] -m MODULE [ARGS ...]\n"
+        "       tracediff-record --selftest [-o TRACE] [options] SCRIPT [ARGS ...]",
     )
+    parser.add_argument("-o", "--output", metavar="TRACE", help="where to write the trace")
     parser.add_argument(
-        "-o", "--output", required=True, metavar="TRACE", help="where to write the trace"
+        "--selftest",
+        action="store_true",
+        help="run the script without and with the recorder, and say whether both train the same; "
+        "with -o, the trace is kept and says so too",
     )
+    # What the self-test runs: notes the weights of every step into a file.
+    parser.add_argument("--witness", metavar="FILE", help=argparse.SUPPRESS)
     parser.add_argument("--overwrite", action="store_true", help="replace a trace that is there")
     parser.add_argument(
         "--level",
@@ -100,6 +103,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="which tensor is which, from `tracediff map A B -o FILE`; else by name and shape",
     )
+    parser.add_argument(
+        "--activations",
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="PATTERN",
+        help="record what layers put out, too: --activations for all of them, "
+        "--activations=PATTERN for those in whose name the regular expression is found",
+    )
     parser.add_argument("--version", action="version", version="tracediff-record " + __version__)
     parser.add_argument(
         "-m", dest="module", action="store_true", help="SCRIPT is the name of a module"
@@ -136,57 +148,62 @@ def main(argv: Optional[List[str]] = None) -> int:
     """Runs the command.
 
     Returns:
-        The script's own exit status; 2 where recording could not begin or nothing was trained.
+        The script's own exit status; 2 where recording could not begin or nothing was trained. Of a
+        self-test 0 where both trainings are equal, 1 where they are not, 2 where a run failed.
     """
-    options = _parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    parser = _parser()
+    options = parser.parse_args(given)
+    if not (options.output or options.selftest or options.witness):
+        parser.error("the following arguments are required: -o/--output")
+    if options.selftest and (options.initial_weights_from or options.batches_from):
+        parser.error("--selftest trains as the script does, and on no other run")
     # What follows imports zarr and numpy, which `--help` need not wait for.
+    from tracediff_hooks import script
+
+    gone = script.missing(options.script, module=options.module)
+    if gone is not None:
+        hint = (
+            "a script is named without -m" if options.module else "name a file, or a module with -m"
+        )
+        return _trouble(gone, hint)
+    return _self_test(options) if options.selftest else _record(options)
+
+
+def _record(options: argparse.Namespace) -> int:
+    from tracediff_hooks import script
     from tracediff_hooks.attach import record_every_fit
     from tracediff_hooks.callback import TraceCallback
     from tracediff_hooks.replay import ReplayRefused
+    from tracediff_hooks.witness import Witness
 
-    if not options.module and not os.path.isfile(options.script):
-        return _trouble(f"there is no script {options.script}", "name a file, or a module with -m")
+    callbacks: List[Any] = []
+    if options.output:
+        try:
+            replay = _replay(options)
+            callbacks.append(TraceCallback(options.output, replay=replay, **_choices(options)))
+        except ReplayRefused as error:
+            return _trouble(error.message, error.hint)
+        except (FileExistsError, ValueError) as error:
+            return _trouble(str(error), None)
+    if options.witness:
+        callbacks.append(Witness())
+    for callback in callbacks:
+        record_every_fit(callback)
     try:
-        replay = _replay(options)
-        callback = TraceCallback(
-            options.output,
-            level=options.level,
-            steps=options.steps,
-            tensors=options.tensors,
-            budget=options.budget,
-            overwrite=options.overwrite,
-            compression=options.compression,
-            replay=replay,
-        )
-    except FileExistsError as error:
-        return _trouble(str(error), None)
+        script.run(options.script, options.arguments, module=options.module)
     except ReplayRefused as error:
         return _trouble(error.message, error.hint)
-    record_every_fit(callback)
-    sys.argv = [options.script, *options.arguments]
-    try:
-        if options.module:
-            sys.path[0] = os.getcwd()
-            if not _is_module(options.script):
-                return _trouble(
-                    f"there is no module {options.script}", "a script is named without -m"
-                )
-            runpy.run_module(options.script, run_name="__main__", alter_sys=True)
-        else:
-            sys.path[0] = os.path.dirname(os.path.abspath(options.script))
-            _run_script(options.script)
-    except ReplayRefused as error:
-        return _trouble(error.message, error.hint)
-    except SystemExit as ended:
-        if ended.code not in (None, 0):
-            raise
     finally:
-        recorded = callback.used
-        callback.close()
-    if not recorded:
+        used = any(callback.used for callback in callbacks)
+        for callback in callbacks:
+            callback.close()
+        if options.witness and used:
+            callbacks[-1].save(options.witness)
+    if not used:
         return _trouble(
             f"{options.script} called no Model.fit, so nothing was recorded",
-            "hand-written training loops are not recorded by this command",
+            "other ways of training are recorded by tracediff_hooks.record, see docs/capture.md",
         )
     return 0
 
@@ -221,29 +238,39 @@ def _replay(options: argparse.Namespace) -> Any:
     )
 
 
-def _is_module(name: str) -> bool:
+def _choices(options: argparse.Namespace) -> Dict[str, Any]:
+    """The options of `TraceCallback` among those of the command."""
+    names = ("level", "steps", "tensors", "budget", "overwrite", "compression", "activations")
+    return {name: getattr(options, name) for name in names}
+
+
+def _self_test(options: argparse.Namespace) -> int:
+    from tracediff_hooks.selftest import ScriptFailed, keep_in_trace, self_test
+    from tracediff_hooks.store import check_target
+
+    level = options.level
+    if isinstance(level, dict):
+        level = ",".join(f"{role}={kept}" for role, kept in level.items())
+    arguments = [f"--level={level}"] + ["--overwrite"] * options.overwrite
+    for name in ("steps", "budget", "compression"):
+        if getattr(options, name) is not None:
+            arguments.append(f"--{name}={getattr(options, name)}")
+    arguments += [f"--tensors={pattern}" for pattern in options.tensors or ()]
+    if options.activations is True:
+        arguments.append("--activations")
+    elif options.activations:
+        arguments.append(f"--activations={options.activations}")
+    arguments += ["-m"] * options.module + [options.script, *options.arguments]
     try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError as error:
-        if error.name is not None and (name + ".").startswith(error.name + "."):
-            return False
-        raise  # a package above it misses something else
-
-
-def _run_script(path: str) -> None:
-    """Does what `python PATH` does.
-
-    `runpy.run_path` makes one name of `__file__` and `sys.argv[0]`, where Python from 3.9 on has an
-    absolute one and the one that the user gave, and forgets the module before what the script left
-    to `atexit` runs.
-    """
-    script = types.ModuleType("__main__")
-    script.__file__ = os.path.abspath(path) if sys.version_info >= (3, 9) else path
-    script.__dict__["__builtins__"] = builtins
-    with open(path, "rb") as file:
-        code = compile(file.read(), script.__file__, "exec", dont_inherit=True)
-    sys.modules["__main__"] = script
-    exec(code, script.__dict__)  # noqa: S102 - the user's own script, as they asked
+        if options.output:
+            check_target(options.output, overwrite=options.overwrite)
+        result = self_test(arguments, options.output)
+        if options.output:
+            keep_in_trace(result, options.output)
+    except (FileExistsError, ScriptFailed) as error:
+        return _trouble(str(error), None)
+    print(result.told(options.script))
+    return 0 if result.verdict == "equal" else 1
 
 
 def _trouble(message: str, hint: Optional[str]) -> int:

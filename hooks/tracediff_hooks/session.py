@@ -19,6 +19,7 @@ from tracediff_hooks.describe import (
 )
 from tracediff_hooks.environment import surroundings, versions
 from tracediff_hooks.names import NamedLayer
+from tracediff_hooks.outputs import Activations, OutputChoice
 from tracediff_hooks.recorder import Recorder
 from tracediff_hooks.replay.control import Control
 from tracediff_hooks.state import StateTensor
@@ -30,15 +31,26 @@ class Session:
 
     A run is begun when the first step is in hand, because some stacks create weights and slots only
     inside it.
+
+    Args:
+        recorder: what the steps are passed on to.
+        activations: which layers' outputs are wanted.
+        whole: whether all that a block of a script does is to be recorded, and not one `fit`.
     """
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(
+        self, recorder: Recorder, *, activations: Activations = False, whole: bool = False
+    ) -> None:
         self._recorder = recorder
+        self.choice = OutputChoice(activations)
+        self.whole = whole
+        self._choice_checked = False
         self._schema: Optional[Tuple[Any, ...]] = None
         self._state_keys: set = set()
         self._model: Any = None
-        self._optimizer: Any = None
+        self._optimizers: List[Tuple[str, Any]] = []
         self._layers: Dict[str, Tuple[str, int]] = {}
+        self._outputs: Dict[str, Tuple[str, int]] = {}
         self._shapes: Dict[str, Tuple[int, ...]] = {}
         self._fit_pending = False
         self._broken = False
@@ -109,15 +121,18 @@ class Session:
 
     def event(self, kind: str, message: str) -> None:
         """Notes something in the run, once, and says it on stderr, once for all runs."""
-        if (kind, message) not in self._said:
-            self._said.add((kind, message))
-            tell(message)
+        self._say(message)
         if self._fit_pending:
             # Which run this fit belongs to is known with its first step.
             self._early.append((kind, message))
         elif (kind, message) not in self._noted:
             self._noted.add((kind, message))
             self._recorder.event(kind, message)
+
+    def _say(self, message: str) -> None:
+        if message not in self._said:
+            self._said.add(message)
+            tell(message)
 
     def before(self, model: Any, state: Mapping[Key, np.ndarray]) -> Dict[Key, np.ndarray]:
         """Keeps of the state before a step what is not recorded yet.
@@ -140,6 +155,9 @@ class Session:
         observed: Mapping[Key, Value],
         after: Mapping[Key, np.ndarray],
         aliases: Sequence[Key] = (),
+        places: Optional[Mapping[str, str]] = None,
+        optimizers: Sequence[Tuple[str, Any]] = (),
+        may_skip: Optional[str] = None,
     ) -> None:
         """Records one step; see `Recorder.record_step`.
 
@@ -152,15 +170,20 @@ class Session:
             observed: what the step consumed and produced.
             after: the state after the step.
             aliases: applied gradients that are the raw ones.
+            places: name of each recorded layer output -> the layer, in execution order.
+            optimizers: what updates the model, by name; where none is given, what it was compiled
+                with.
+            may_skip: why a step may leave the weights alone, where there is a reason.
         """
+        optimizers = optimizers or [("optimizer", getattr(model, "optimizer", None))]
         observed = self._numbers_of(observed)
         schema = (
             id(model),
-            id(model.optimizer),
+            *(id(optimizer) for _, optimizer in optimizers),
             *((t.spec.role, t.spec.name, t.spec.shape, t.spec.trainable) for t in state),
         )
         if schema != self._schema:
-            self._begin_run(model, layers, state, describe, observed)
+            self._begin_run(model, layers, state, describe, observed, optimizers)
             self._schema = schema
             self._state_keys = {tensor.key for tensor in state}
         elif self._fit_pending:
@@ -170,16 +193,47 @@ class Session:
             self._fit_pending = False
             for kind, message in self._early:
                 self.event(kind, message)
+        for order, (name, layer) in enumerate((places or {}).items()):
+            self._outputs[name] = (layer, order)
+        self._check_choice(layers)
         for key in observed:
             if not self._recorder.declared(*key):
                 self._recorder.declare(self._observed_spec(key, observed[key]))
         for role, name in aliases:
             if not self._recorder.declared(role, name):
                 self._recorder.declare(self._alias_spec(role, name, observed))
+        if may_skip and self._updates_nothing(state, before, after):
+            # At each such step, unlike other events.
+            self._recorder.event("no-update", f"the step updates no weight: {may_skip}")
+            self._say(f"some steps update no weight: {may_skip}")
         self._recorder.record_step(
             before=before, observed=observed, after=after, epoch=self.epoch, batch=self.batch
         )
         self.batch += 1
+
+    def _updates_nothing(
+        self,
+        state: Sequence[StateTensor],
+        before: Mapping[Key, np.ndarray],
+        after: Mapping[Key, np.ndarray],
+    ) -> bool:
+        trained = {t.key: after[t.key] for t in state if t.spec.trainable and t.key in after}
+        moved = self._recorder.changed({k: v for k, v in trained.items() if k not in before})
+        return not moved and all(
+            before[key].tobytes() == value.tobytes()
+            for key, value in trained.items()
+            if key in before
+        )
+
+    def _check_choice(self, layers: Sequence[NamedLayer]) -> None:
+        if not self._choice_checked:
+            self._choice_checked = True
+            for name in self.choice.missing(layers):
+                self.event(
+                    "not-recorded",
+                    f"no layer is called {name!r}, so no output of it is recorded; the model's "
+                    "layers are {}".format(", ".join(entry.name for entry in layers)),
+                )
 
     def _numbers_of(self, observed: Mapping[Key, Value]) -> Mapping[Key, Value]:
         """Leaves out, and says so, what holds no numbers."""
@@ -202,10 +256,11 @@ class Session:
         state: Sequence[StateTensor],
         describe: Callable[[], StackDescription],
         observed: Mapping[Key, Value],
+        optimizers: Sequence[Tuple[str, Any]],
     ) -> None:
         # Kept, so that no other object gets their identity.
         self._model = model
-        self._optimizer = model.optimizer
+        self._optimizers = list(optimizers)
         self._noted = set()
         self._layers = {
             t.spec.name: (str(t.spec.layer), t.spec.order) for t in state if t.spec.role == "weight"
@@ -224,10 +279,12 @@ class Session:
             },
             "environment": environment,
             "model": describe_model(model, layers),
-            "optimizer": describe_optimizer(model.optimizer),
+            "optimizer": describe_optimizer(optimizers[0][1]),
             "compile": describe_compile(model),
             "capture": self._capture(stack),
         }
+        if len(optimizers) > 1:
+            about["optimizers"] = {name: describe_optimizer(one) for name, one in optimizers}
         size = sum(_bytes(t.spec) for t in state)
         size += sum(_values(value).nbytes for value in observed.values())
         self._recorder.begin_run(
@@ -254,7 +311,8 @@ class Session:
         role, name = key
         sparse = isinstance(value, SparseRows)
         array = _values(value)
-        layer, order = self._layers.get(name, (None, 0))
+        known = self._outputs if role == "activation" else self._layers
+        layer, order = known.get(name, (None, 0))
         ragged = role in ("input", "label", "sample_weight", "activation")
         shape = self._shapes[name] if sparse else tuple(array.shape)
         return TensorSpec(

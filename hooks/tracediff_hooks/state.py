@@ -1,6 +1,6 @@
 """Tensors of the state: a weight or a slot, its line in the table, and the framework's variable."""
 
-from typing import Any, Callable, List, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Set, Tuple
 
 from tracediff_hooks.names import NamedLayer
 from tracediff_hooks.tensors import Key, TensorSpec
@@ -59,10 +59,19 @@ def slot_tensor(
     return StateTensor(spec, variable)
 
 
-def optimizer_tensor(name: str, variable: Any, dtype_of: Callable[[Any], str]) -> StateTensor:
-    """A variable of the optimizer as a whole, such as its step counter."""
+def optimizer_tensor(
+    name: str, variable: Any, dtype_of: Callable[[Any], str], *, owner: str = "optimizer"
+) -> StateTensor:
+    """A variable of an optimizer as a whole, such as its step counter.
+
+    Args:
+        name: its canonical name within the optimizer.
+        variable: the framework's variable.
+        dtype_of: tells the dtype of one.
+        owner: ``optimizer`` for the one that the model was compiled with, else another name.
+    """
     spec = TensorSpec(
-        f"optimizer/{name}",
+        f"{owner}/{name}",
         "slot",
         dtype_of(variable),
         _shape(variable),
@@ -70,6 +79,29 @@ def optimizer_tensor(name: str, variable: Any, dtype_of: Callable[[Any], str]) -
         framework_name=_framework_name(variable),
     )
     return StateTensor(spec, variable)
+
+
+def distinct(state: Sequence[StateTensor]) -> List[StateTensor]:
+    """The tensors of several optimizers, each once and under a name of its own.
+
+    Two optimizers that update one weight keep slots of the same name for it: those of the second
+    get a number, ``dense/kernel/m_1``.
+    """
+    found: List[StateTensor] = []
+    variables: Set[int] = set()
+    names: Dict[Key, int] = {}
+    for tensor in state:
+        if id(tensor.variable) in variables:
+            continue
+        variables.add(id(tensor.variable))
+        number = names.get(tensor.key, 0)
+        names[tensor.key] = number + 1
+        if number:
+            name = f"{tensor.spec.name}_{number}"
+            found.append(tensor._replace(spec=tensor.spec._replace(name=name)))
+        else:
+            found.append(tensor)
+    return found
 
 
 def _shape(variable: Any) -> Tuple[int, ...]:

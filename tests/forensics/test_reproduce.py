@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from support.build import make_trace
@@ -93,6 +95,24 @@ def test_a_weight_under_a_constraint_is_left_out(tmp_path):
 def test_accumulated_gradients_are_not_examined(tmp_path):
     about = said("SGD", gradient_accumulation_steps=4)
     assert reproduce(recorded(tmp_path, changed(SGD, about=about))) is None
+
+
+def test_several_optimizers_are_not_taken_for_one(tmp_path):
+    about = said("SGD") | {"optimizers": {"optimizer": {}, "other": {}}}
+    assert reproduce(recorded(tmp_path, changed(SGD, about=about))) is None
+
+
+@pytest.mark.parametrize("kind", ["no-update", "level"])
+def test_steps_that_update_nothing_are_left_out_and_no_others(tmp_path, kind):
+    # given a run whose recorder noted something at steps 1 and 3
+    trace = make_trace(tmp_path / "a.zarr", train(SGD))
+    attributes = trace / "run-0" / ".zattrs"
+    about = json.loads(attributes.read_text())
+    about["run"]["events"] = [{"step": k, "kind": kind, "message": "m"} for k in (1, 3)]
+    attributes.write_text(json.dumps(about))
+    # when, then
+    steps = sample(open_trace(trace).runs[0], steps=8).steps
+    assert steps == ((0, 2, 4, 5, 6, 7) if kind == "no-update" else tuple(range(8)))
 
 
 @pytest.mark.parametrize(("bound", "kinds"), [(None, {"none"}), (0.05, {"norm"}), (1e9, {"none"})])

@@ -90,6 +90,9 @@ def test_raw_gradients_are_those_of_an_independent_computation_bit_for_bit(recor
     assert off(record, "gradient") == {}
 
 
+@pytest.mark.way(
+    "embeddings with sparse gradients", "recorded as rows", "keras2.3", "tf2.3", "keras3"
+)
 def test_an_embedding_is_recorded_as_rows_and_nothing_else_is(training, record):
     # JAX and torch make dense gradients of embeddings.
     rows = training.name not in ("keras3-jax", "keras3-torch")

@@ -8,65 +8,31 @@ down once more in numpy.
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any, NamedTuple
-
 import numpy as np
 import pytest
 import zarr
-from support.stacks import stack_or_skip
+from support.ways import (
+    RATE,
+    STACK_OF,
+    WEIGHTS,
+    Ways,
+    assert_batches,
+    assert_true,
+    batches_of,
+    close,
+    one_step,
+    values,
+)
 
 import tracediff
 
-PROGRAM = Path(__file__).parent / "programs" / "ways.py"
-STACK_OF = {"keras2.3": "keras2.3", "tf1.15": "keras2.3", "tf2.3": "tf2.3", "keras3": "keras3"}
-WEIGHTS = ("hidden/kernel", "hidden/bias", "out/kernel", "out/bias")
-RATE = 0.25
-
-
-class Way(NamedTuple):
-    """What one way of training left behind."""
-
-    facts: dict[str, Any]
-    arrays: dict[str, np.ndarray]
-    trace: Path
-
-    @property
-    def runs(self):
-        return tracediff.open_trace(self.trace).runs
-
-    @property
-    def run(self):
-        assert len(self.runs) == 1
-        return self.runs[0]
-
-    def seen(self, moment, step):
-        """The weights the witness saw before or after a step; none where there were none yet."""
-        prefix = f"{moment}/{step}/"
-        return [self.arrays[prefix + str(i)] for i in range(4) if prefix + str(i) in self.arrays]
-
-
-class Ways:
-    """Every way of one flavour, trained in one process."""
-
-    def __init__(self, flavour, folder):
-        self.flavour = flavour
-        self.folder = folder
-        self._answers = json.loads(
-            stack_or_skip(STACK_OF[flavour]).run(PROGRAM, flavour, folder).stdout
-        )
-
-    def __getitem__(self, name):
-        facts = self._answers.get(name, {})
-        assert "error" not in facts, facts["error"]
-        with np.load(self.folder / f"{name}.npz") as arrays:
-            return Way(facts, dict(arrays), self.folder / f"{name}.zarr")
+ALL = ("keras2.3", "tf1.15", "tf2.3", "keras3")
+TF2 = ("tf2.3", "keras3")
 
 
 @pytest.fixture(scope="module", params=STACK_OF)
 def ways(request, tmp_path_factory):
-    return Ways(request.param, tmp_path_factory.mktemp(request.param))
+    return Ways("ways.py", request.param, tmp_path_factory.mktemp(request.param))
 
 
 def only(*flavours):
@@ -74,84 +40,10 @@ def only(*flavours):
     return pytest.mark.parametrize("ways", flavours, indirect=True, scope="module")
 
 
-def values(run, role, name):
-    return [run.read(run.tensor(role, name), step) for step in range(run.steps)]
-
-
-def batches_of(*arrays):
-    """Two epochs of the arrays' rows, in order, in batches of eight and a partial one."""
-    return [tuple(a[start : start + 8] for a in arrays) for start in (0, 8, 16)] * 2
-
-
-class Expected(NamedTuple):
-    loss: float
-    gradients: list[np.ndarray]
-    after: list[np.ndarray]
-
-
-def one_step(weights, x, y, sample_weight=None, rate=RATE):
-    """A step of SGD on the mean squared error of an MLP with tanh, in float64."""
-    k1, b1, k2, b2 = (w.astype(np.float64) for w in weights)
-    hidden = np.tanh(x @ k1 + b1)
-    error = hidden @ k2 + b2 - y
-    share = np.ones(len(x)) if sample_weight is None else sample_weight.astype(np.float64)
-    loss = np.mean(share * np.mean(error**2, axis=1))
-    d_out = 2 * error * share[:, None] / error.size
-    d_hidden = d_out @ k2.T * (1 - hidden**2)
-    gradients = [x.T @ d_hidden, d_hidden.sum(axis=0), hidden.T @ d_out, d_out.sum(axis=0)]
-    after = [w - rate * g for w, g in zip(weights, gradients)]
-    return Expected(float(loss), gradients, after)
-
-
-def close(actual, expected):
-    return np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-6)
-
-
-def assert_true(
-    way, run=None, *, steps=6, offset=0, rates=None, frozen=(), gradients=True, loss=True
-):
-    """Every step of a run holds what the witness saw, and follows from what it was given."""
-    run = run or way.run
-    assert run.status == "complete"
-    assert run.steps == steps
-    for step in range(steps):
-        before = [run.read(run.tensor("weight", name), step) for name in WEIGHTS]
-        after = [run.read(run.tensor("weight", name), step, "after") for name in WEIGHTS]
-        seen = way.seen("before", offset + step)
-        assert seen or step == 0
-        for name, recorded, witnessed in zip(WEIGHTS, before, seen):
-            assert np.array_equal(recorded, witnessed), f"{name} before step {step}"
-        for name, recorded, witnessed in zip(WEIGHTS, after, way.seen("after", offset + step)):
-            assert np.array_equal(recorded, witnessed), f"{name} after step {step}"
-        x = run.read(run.tensor("input", "input/0"), step)
-        y = run.read(run.tensor("label", "label/0"), step)
-        weight = run.find("sample_weight", "sample_weight/0")
-        weight = run.read(weight, step) if weight else None
-        rate = rates[step] if rates else RATE
-        expected = one_step(before, x, y, weight, rate)
-        if loss:
-            close(run.read(run.tensor("loss", "loss"), step), expected.loss)
-        close(run.read(run.tensor("learning_rate", "optimizer/learning_rate"), step), rate)
-        for place, name in enumerate(WEIGHTS):
-            if name in frozen:
-                assert np.array_equal(after[place], before[place])
-                continue
-            close(after[place], expected.after[place])
-            if gradients:
-                for role in ("gradient", "applied_gradient"):
-                    close(run.read(run.tensor(role, name), step), expected.gradients[place])
-
-
-def assert_batches(run, expected):
-    assert run.steps == len(expected)
-    for step, (x, y) in enumerate(expected):
-        assert np.array_equal(run.read(run.tensor("input", "input/0"), step), x), step
-        assert np.array_equal(run.read(run.tensor("label", "label/0"), step), y), step
-
-
 # --- feeding
 
 
+@pytest.mark.way("`fit` with arrays, a partial last batch", "recorded", *ALL)
 def test_arrays_with_a_partial_last_batch(ways):
     # Given 22 rows in batches of 8, unshuffled, when two epochs are trained
     way = ways["arrays"]
@@ -175,6 +67,7 @@ def test_a_second_epoch_over_the_same_batches_stores_them_once(ways):
     assert shapes.shape[0] == 3
 
 
+@pytest.mark.way("`fit` with `shuffle=True`", "recorded", *ALL)
 def test_a_shuffled_fit_records_the_batches_that_were_consumed(ways):
     # Given shuffled rows
     way = ways["shuffled"]
@@ -196,6 +89,7 @@ def test_a_shuffled_fit_records_the_batches_that_were_consumed(ways):
     assert_true(way)
 
 
+@pytest.mark.way("`fit` with a generator", "recorded", *ALL)
 def test_a_generator_with_batches_of_changing_size(ways):
     # Given a generator that yields 5, 8, 3 rows by turns, when two epochs of 3 steps are trained
     # Then each step holds what was yielded in its turn
@@ -203,6 +97,7 @@ def test_a_generator_with_batches_of_changing_size(ways):
 
 
 @only("keras2.3", "tf1.15", "tf2.3")
+@pytest.mark.way("`fit_generator`", "recorded", "keras2.3", "tf1.15", "tf2.3")
 def test_a_generator_through_fit_generator(ways):
     # Given the same generator, when it is passed to fit_generator, then it is recorded just so
     assert_yielded(ways["fit_generator"])
@@ -218,6 +113,7 @@ def assert_yielded(way):
     assert way.run.epoch.tolist() == [0, 0, 0, 1, 1, 1]
 
 
+@pytest.mark.way("`fit` with a `Sequence` or `PyDataset`", "recorded", *ALL)
 def test_a_sequence(ways):
     # Given a keras.utils.Sequence, in Keras 3 a PyDataset
     way = ways["sequence"]
@@ -227,6 +123,7 @@ def test_a_sequence(ways):
 
 
 @only("tf2.3", "keras3")
+@pytest.mark.way("`fit` with `tf.data`", "recorded", *TF2)
 def test_a_tf_data_dataset(ways):
     # Given a tf.data.Dataset
     way = ways["dataset"]
@@ -235,6 +132,7 @@ def test_a_tf_data_dataset(ways):
     assert_true(way)
 
 
+@pytest.mark.way("sample weights", "recorded", *ALL)
 def test_sample_weights_are_recorded_and_explain_the_loss(ways):
     # Given a weight for each sample
     way = ways["sample_weight"]
@@ -245,6 +143,7 @@ def test_sample_weights_are_recorded_and_explain_the_loss(ways):
     assert_true(way)
 
 
+@pytest.mark.way("class weights", "recorded", *ALL)
 def test_class_weights_arrive_as_a_weight_for_each_sample(ways):
     # Given class 1 weighing three times class 0
     way = ways["class_weight"]
@@ -261,6 +160,7 @@ def test_class_weights_arrive_as_a_weight_for_each_sample(ways):
 
 
 @pytest.mark.parametrize("name", ["many_inputs_and_outputs", "dictionaries"])
+@pytest.mark.way("several inputs and outputs, as lists or dictionaries", "recorded", *ALL)
 def test_several_inputs_and_outputs_are_numbered_as_the_model_lists_them(ways, name):
     # Given two inputs and two outputs, fed as lists or as dictionaries in another order
     way = ways[name]
@@ -298,6 +198,7 @@ def test_several_inputs_and_outputs_are_numbered_as_the_model_lists_them(ways, n
 # --- what happens around the steps
 
 
+@pytest.mark.way("validation, `evaluate` and `predict` in between", "no steps", *ALL)
 def test_validation_evaluation_and_prediction_are_no_steps(ways):
     # Given validation data, and a callback that evaluates and predicts between the epochs
     way = ways["validated"]
@@ -308,6 +209,7 @@ def test_validation_evaluation_and_prediction_are_no_steps(ways):
     assert way.run.external_changes() == ()
 
 
+@pytest.mark.way("two `fit`s with one callback", "recorded, one run", *ALL)
 def test_a_second_fit_with_the_same_callback_continues_the_run(ways):
     # Given one epoch, the weights put back, and two more epochs, all with one callback
     way = ways["twice"]
@@ -333,6 +235,7 @@ def test_a_callback_for_each_fit_makes_a_trace_of_each(ways):
     assert way.facts["first_untouched"]
 
 
+@pytest.mark.way("several models with one callback", "recorded, a run each", *ALL)
 def test_models_trained_one_after_the_other_are_runs_of_one_trace(ways):
     # Given two models of the same make and then the first again, all with one callback
     way = ways["two_models"]
@@ -343,6 +246,7 @@ def test_models_trained_one_after_the_other_are_runs_of_one_trace(ways):
         assert run.path.endswith(f"run-{number}")
 
 
+@pytest.mark.way("recompiled", "recorded, another run", *ALL)
 def test_another_optimizer_begins_another_run(ways):
     # Given a model trained with SGD, then compiled with Adam and trained with the same callback
     way = ways["recompiled"]
@@ -367,6 +271,7 @@ def test_an_optimizer_of_the_same_class_begins_another_run_too(ways):
         assert config.get("learning_rate", config.get("lr")) == rate
 
 
+@pytest.mark.way("a layer unfrozen in between", "recorded, another run", *ALL)
 def test_a_layer_unfrozen_between_two_fits_begins_another_run(ways):
     # Given a layer that is frozen in the first fit and trained in the second
     way = ways["unfrozen"]
@@ -378,6 +283,7 @@ def test_a_layer_unfrozen_between_two_fits_begins_another_run(ways):
     assert second.tensor("weight", "hidden/kernel").trainable is True
 
 
+@pytest.mark.way("weights set between steps", "recorded as external changes", *ALL)
 def test_weights_changed_between_steps_are_told_apart_from_updates(ways):
     # Given a callback that sets one weight before step 2, another before step 4, and equal ones
     # before step 5
@@ -392,6 +298,7 @@ def test_weights_changed_between_steps_are_told_apart_from_updates(ways):
 
 
 @pytest.mark.parametrize("name", ["scheduled", "rate_changed_between_steps"])
+@pytest.mark.way("a learning rate that changes", "recorded", *ALL)
 def test_a_changing_learning_rate_is_recorded_for_each_step(ways, name):
     # Given a schedule by epoch, or a callback that halves the rate after each step
     way = ways[name]
@@ -401,6 +308,7 @@ def test_a_changing_learning_rate_is_recorded_for_each_step(ways, name):
     assert way.run.external_changes() == ()
 
 
+@pytest.mark.way("frozen layers", "recorded", *ALL)
 def test_a_frozen_layer_has_no_gradients_and_is_stored_once(ways):
     # Given a layer that is not trained
     way = ways["frozen"]
@@ -429,6 +337,13 @@ def test_a_model_trained_before_the_callback_was_made(ways):
     assert [e for e in way.run.about["events"] if e["kind"] == "no-gradients"] == []
 
 
+@pytest.mark.way(
+    "a model trained before the recorder was imported",
+    "recorded; said: no gradients",
+    "keras2.3",
+    "tf1.15",
+)
+@pytest.mark.way("a model trained before the recorder was imported", "recorded", *TF2)
 def test_a_model_trained_before_the_recorder_was_imported(ways):
     # Given a model trained before anybody imported the recorder
     way = ways["trained_before_the_import"]
@@ -450,6 +365,7 @@ def test_a_model_trained_before_the_recorder_was_imported(ways):
 
 
 @only("tf2.3", "keras3")
+@pytest.mark.way("`run_eagerly=True`", "recorded", *TF2)
 def test_a_model_run_eagerly(ways):
     # Given run_eagerly=True
     way = ways["eager"]
@@ -460,6 +376,7 @@ def test_a_model_run_eagerly(ways):
 
 
 @only("tf2.3", "keras3")
+@pytest.mark.way("`steps_per_execution`", "recorded, every step", *TF2)
 def test_several_steps_per_execution(ways):
     # Given seven batches an epoch in executions of three
     way = ways["grouped"]
@@ -481,6 +398,7 @@ def test_several_steps_per_execution(ways):
 
 
 @only("tf2.3", "keras3")
+@pytest.mark.way("custom `train_step`", "recorded", *TF2)
 def test_a_model_with_a_train_step_of_its_own(ways):
     # Given a model class that overrides train_step and reports its own logs
     way = ways["custom_step"]
@@ -495,6 +413,7 @@ def test_a_model_with_a_train_step_of_its_own(ways):
     close(own[0], one_step(weights, way.arrays["x"][:8], way.arrays["y"][:8]).loss)
 
 
+@pytest.mark.way("subclassed model, built by its first step", "recorded", *ALL)
 def test_a_subclassed_model_that_is_built_by_its_first_step(ways):
     # Given a subclassed model that has no weights when fit is called
     way = ways["subclassed"]
@@ -549,6 +468,7 @@ def test_a_later_fit_without_the_callback_is_not_recorded(ways):
     assert facts["left_behind_later"] == []
 
 
+@pytest.mark.way("checkpoints during `fit`", "recorded", *ALL)
 def test_models_are_saved_during_and_after_a_recorded_fit(ways):
     # Given ModelCheckpoint during the fit and model.save after it, when what they saved is loaded
     way = ways["saved"]

@@ -88,17 +88,19 @@ def sample(run: Run, *, steps: int) -> Sample | None:
     """Read a bounded sample of the updates of a run.
 
     Weights under a constraint are left out, and steps at which an average replaced the weights:
-    something other than the rule moved them.
+    something other than the rule moved them. So are steps that the recorder says updated nothing.
 
     Args:
         run: The run.
         steps: How many of its steps to look at.
 
     Returns:
-        None where no update was recorded in full.
+        None where no update was recorded in full, and where several optimizers share the weights.
     """
     settings = optimizer_settings((run.about.get("optimizer") or {}).get("config"))
     if settings.get("gradient_accumulation_steps") or settings.get("loss_scale_factor"):
+        return None
+    if run.about.get("optimizers"):
         return None
     slots = _slots(run)
     constrained = _constrained(run)
@@ -113,7 +115,9 @@ def sample(run: Run, *, steps: int) -> Sample | None:
     names = frozenset.intersection(*(frozenset(slots.get(one.name, {})) for one in free), _ANY)
     chosen = sorted(_spread(free, MAX_WEIGHTS), key=lambda one: (one.order, one.name))
     every = _overwrites(settings)
-    at = [step for step in _steps(steps) if not every or (step + 1) % every]
+    idle = _idle(run)
+    at = [step for step in _steps(steps) if step not in idle]
+    at = [step for step in at if not every or (step + 1) % every]
     updates: list[Recorded] = []
     for step in at:
         for weight in chosen:
@@ -173,6 +177,16 @@ def _overwrites(settings: Mapping[str, Any]) -> int:
     """Return after how many steps an average replaces the weights, or 0."""
     every = settings.get("ema_overwrite_frequency")
     return int(every) if settings.get("use_ema") and isinstance(every, int) else 0
+
+
+def _idle(run: Run) -> set[int]:
+    """Return the steps that updated no weight, such as those that loss scaling skips."""
+    events = run.about.get("events") or ()
+    return {
+        int(event["step"])
+        for event in events
+        if isinstance(event, dict) and event.get("kind") == "no-update" and "step" in event
+    }
 
 
 def _steps(count: int) -> list[int]:

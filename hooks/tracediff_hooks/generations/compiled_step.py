@@ -8,21 +8,46 @@ steps. A generation says how its trainer, its optimizers and its variables are r
 import abc
 import contextlib
 import sys
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 import numpy as np
 
 from tracediff_hooks.describe import StackDescription
+from tracediff_hooks.generations.hand_written import HandWrittenLoop
+from tracediff_hooks.generations.layer_calls import layer_calls
 from tracediff_hooks.generations.logs_metrics import metrics
-from tracediff_hooks.generations.step_taps import TAPS, StepTaps, set_plainly, take_off, view
+from tracediff_hooks.generations.step_taps import (
+    TAPS,
+    StepTaps,
+    may_skip,
+    optimizers_of,
+    scales_the_loss,
+    set_plainly,
+    take_off,
+    view,
+)
 from tracediff_hooks.replay.in_step import play
 from tracediff_hooks.session import Session
 from tracediff_hooks.state import StateTensor
-from tracediff_hooks.tensors import Key
+from tracediff_hooks.tensors import Key, Value
 
 
 class CompiledStepHook(abc.ABC):
     """Records a model whose step is compiled, from `attach` to `detach`."""
+
+    _blocks = True
+    """Whether blocks and hand-written loops are recorded on this stack."""
 
     def __init__(self, model: Any, session: Session) -> None:
         self._model = model
@@ -35,6 +60,9 @@ class CompiledStepHook(abc.ABC):
         self._taps: Any = None
         self._known: Set[int] = set()
         self._created: Dict[int, np.ndarray] = {}
+        self._loop: Optional[HandWrittenLoop] = None
+        self.tracing = False
+        self.used: Set[int] = set()
 
     @abc.abstractmethod
     def _new_taps(self) -> Optional[StepTaps]:
@@ -46,7 +74,7 @@ class CompiledStepHook(abc.ABC):
 
     @abc.abstractmethod
     def _probes(self) -> "contextlib.AbstractContextManager[None]":
-        """Watches the optimizers' methods and the loss while a step is traced, or run eagerly."""
+        """Watches what else a step computes, such as its loss, until the block ends."""
 
     def _batch(self, data: Any) -> Dict[Key, Any]:
         """The tensors of a batch by canonical name."""
@@ -74,12 +102,38 @@ class CompiledStepHook(abc.ABC):
         """The eager TensorFlow variable in a variable of this generation."""
 
     @abc.abstractmethod
-    def _learning_rate(self) -> Optional[np.ndarray]:
-        """The rate that the next step will use."""
+    def _learning_rate(self, optimizer: Any) -> Optional[np.ndarray]:
+        """The rate that the next step of an optimizer will use."""
 
     @abc.abstractmethod
     def _describe(self) -> StackDescription:
         """What the generation tells about itself, once a run."""
+
+    @abc.abstractmethod
+    def _layer_class(self) -> Any:
+        """The framework's class of all layers."""
+
+    @abc.abstractmethod
+    def _update_method(self) -> Tuple[Any, str]:
+        """The class of all optimizers, and its method that applies gradients."""
+
+    @abc.abstractmethod
+    def _pairs(self, optimizer: Any, *args: Any, **kwargs: Any) -> List[Tuple[Any, Any]]:
+        """The gradients and variables that the method was called with."""
+
+    @abc.abstractmethod
+    def _probe_optimizer(self, stack: contextlib.ExitStack, optimizer: Any) -> None:
+        """Watches the methods of one optimizer until the stack is closed."""
+
+    @abc.abstractmethod
+    def _create_state(self, optimizer: Any, pairs: List[Tuple[Any, Any]]) -> None:
+        """Lets an optimizer make its slots, which it would make and update in one go."""
+
+    @abc.abstractmethod
+    def _probe_applied(
+        self, stack: contextlib.ExitStack, optimizer: Any, pairs: List[Tuple[Any, Any]]
+    ) -> None:
+        """Watches what an eager update consumes, until the stack is closed."""
 
     def _prepare(self) -> None:
         """Does what is needed ahead of the first trace; nothing in most generations."""
@@ -96,11 +150,32 @@ class CompiledStepHook(abc.ABC):
         return self._session
 
     @property
+    def loop(self) -> Optional[HandWrittenLoop]:
+        """Watches a loop that the script writes itself, where one may."""
+        return self._loop
+
+    @property
     def _tensorflow(self) -> Any:
         return sys.modules["tensorflow"]
 
     def attach(self) -> None:
         """Begins to record: from now on the framework runs the step with the recorder in it."""
+        if self._session.whole and not self._blocks:
+            self._session.event(
+                "unsupported",
+                "nothing is recorded: a block is not recorded on this stack; pass a TraceCallback "
+                "to fit",
+            )
+            return
+        strategy = getattr(self._model, "distribute_strategy", None)
+        if getattr(strategy, "num_replicas_in_sync", 1) > 1:
+            self._session.event(
+                "unsupported",
+                f"nothing is recorded: the model is trained by a {type(strategy).__name__} on "
+                f"{strategy.num_replicas_in_sync} replicas, each with a batch and gradients of its "
+                "own; record it on one",
+            )
+            return
         self._taps = self._new_taps()
         if self._taps is None:
             return
@@ -114,18 +189,25 @@ class CompiledStepHook(abc.ABC):
         self._prepare()
         self._find_state()
         self._known = {id(tensor.variable) for tensor in self._state}
+        if self._session.whole:
+            self._loop = HandWrittenLoop(self)
+            self._loop.attach()
 
     def detach(self) -> None:
         """Ends the recording: the model has what the framework made for it again."""
         if not self._attached:
             return
         self._attached = False
+        if self._loop is not None:
+            self._loop.detach()
         for name in ("train_step", "make_train_function"):
             take_off(self._model, name)
         set_plainly(self._model, "train_function", self._plain_train_function)
 
     def _make_train_function(self, *args: Any, **kwargs: Any) -> Any:
-        if not self._expected:
+        if self._session.whole and self._model.train_function is not None:
+            return self._model.train_function
+        if not self._expected and not self._session.whole:
             # An exception ended the fit that attached this hook; this is another one.
             self.detach()
             return self._model.make_train_function(*args, **kwargs)
@@ -137,10 +219,9 @@ class CompiledStepHook(abc.ABC):
 
     def _tapped(self, train_step: Any) -> Any:
         def tapped_train_step(data: Any) -> Any:
-            with self._taps.collect(), self._probes():
+            with self.collecting():
                 logs = train_step(data)
-            self._session.guard(self._read_created)
-            taps = self._session.guard(self._taps.outputs, self._batch(data))
+            taps = self._session.guard(self.outputs, data)
             if not isinstance(logs, dict) or taps is None:
                 return logs
             logs = dict(logs)
@@ -148,6 +229,41 @@ class CompiledStepHook(abc.ABC):
             return logs
 
         return tapped_train_step
+
+    @contextlib.contextmanager
+    def collecting(self, begin: Any = None) -> Iterator[None]:
+        """Notes what a step computes that is being traced, or run eagerly.
+
+        Args:
+            begin: what tells the taps that a step begins, where `StepTaps.collect` does not.
+        """
+        self.tracing = True
+        try:
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(self._taps.collect() if begin is None else begin)
+                if self._session.choice:
+                    stack.enter_context(layer_calls(self._layer_class(), self._taps.saw_call))
+                for _, optimizer in self.optimizers():
+                    self._probe_optimizer(stack, optimizer)
+                stack.enter_context(self._probes())
+                yield
+        finally:
+            self.tracing = False
+
+    def outputs(self, data: Any) -> Dict[str, Any]:
+        """What the step that was noted last is to return besides its own result."""
+        self._read_created()
+        calls = self._session.choice.of(self._taps.calls, self._layers)
+        batch = {} if data is None else self._batch(data)
+        return self._taps.outputs(batch, calls)  # type: ignore[no-any-return]
+
+    def optimizers(self) -> List[Tuple[str, Any]]:
+        """The optimizers that update the model, by name; until a step was seen, that may do so."""
+        found = optimizers_of(self._model)
+        if self._loop is not None:
+            known = [optimizer for _, optimizer in found]
+            found += [one for one in self._loop.optimizers if one[1] not in known]
+        return [one for one in found if id(one[1]) in self.used] or found
 
     def _read_created(self) -> None:
         """Keeps the initial values of variables that came to be while the step was traced.
@@ -176,13 +292,12 @@ class CompiledStepHook(abc.ABC):
             logs = function(iterator)
             return {k: v for k, v in logs.items() if k != TAPS} if isinstance(logs, dict) else logs
         guard = self._session.guard
-        before = guard(self._before)
-        rate = guard(self._learning_rate)
+        before, rates = guard(self.before) or ({}, {})
         logs = function(iterator)
         if isinstance(logs, dict) and TAPS in logs:
             logs = dict(logs)
             taps = logs.pop(TAPS)
-            guard(self._record, taps, before, rate, logs)
+            guard(self.record, taps, before, rates, logs)
         elif self._session.alive:
             self._session.event(
                 "not-recorded",
@@ -190,13 +305,29 @@ class CompiledStepHook(abc.ABC):
             )
         return logs
 
-    def _record(
+    def before(self) -> Tuple[Dict[Key, np.ndarray], Dict[Key, Value]]:
+        """What has to be read before a step: the state, and the rates that it will use."""
+        rates: Dict[Key, Value] = {}
+        for name, optimizer in self.optimizers():
+            rate = self._learning_rate(optimizer)
+            if rate is not None:
+                rates["learning_rate", name + "/learning_rate"] = rate
+        return self._before(), rates
+
+    def _before(self) -> Dict[Key, np.ndarray]:
+        state = {t.key: view(self._native(t.variable)) for t in self._state}
+        return self._session.before(self._model, state)
+
+    def record(
         self,
         taps: Mapping[str, Any],
         before: Dict[Key, np.ndarray],
-        rate: Any,
+        rates: Mapping[Key, Value],
         logs: Mapping[str, Any],
+        *,
+        told: Optional[Mapping[Key, Value]] = None,
     ) -> None:
+        """Records a step that has run, with what the script tells of it."""
         for tensor in self._state:
             if tensor.key not in before and id(tensor.variable) in self._created:
                 before[tensor.key] = self._created[id(tensor.variable)]
@@ -204,9 +335,15 @@ class CompiledStepHook(abc.ABC):
         observed, aliases = self._taps.values(taps, names)
         for message in self._taps.unrecordable:
             self._session.event("no-gradients", message)
+        if any(scales_the_loss(optimizer) for _, optimizer in self.optimizers()):
+            self._session.event(
+                "scaled-gradients",
+                "the loss is scaled, and raw gradients are those of the scaled loss",
+            )
         observed.update(metrics(self._model, self._layers, logs))
-        if rate is not None:
-            observed["learning_rate", "optimizer/learning_rate"] = rate
+        observed.update(told or {})
+        used = {name + "/learning_rate" for name, _ in self.optimizers()}
+        observed.update({key: rate for key, rate in rates.items() if key[1] in used})
         self._session.step(
             self._model,
             self._layers,
@@ -216,13 +353,12 @@ class CompiledStepHook(abc.ABC):
             observed=observed,
             after=self._after(),
             aliases=aliases,
+            places=self._taps.places,
+            optimizers=self.optimizers(),
+            may_skip=may_skip(optimizer for _, optimizer in self.optimizers()),
         )
         self._created = {}
         self._known = {id(tensor.variable) for tensor in self._state}
-
-    def _before(self) -> Dict[Key, np.ndarray]:
-        state = {t.key: view(self._native(t.variable)) for t in self._state}
-        return self._session.before(self._model, state)
 
     def _after(self) -> Dict[Key, np.ndarray]:
         return {t.key: view(self._native(t.variable)) for t in self._state}

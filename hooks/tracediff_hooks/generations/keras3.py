@@ -14,9 +14,15 @@ from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.compiled_step import CompiledStepHook
 from tracediff_hooks.generations.private_copy import private_copy
 from tracediff_hooks.generations.slot_lists import slot_lists
-from tracediff_hooks.generations.step_taps import StepTaps, optimizers_of, replaced
+from tracediff_hooks.generations.step_taps import StepTaps, replaced
 from tracediff_hooks.names import named_layers, optimizer_variable_name
-from tracediff_hooks.state import StateTensor, optimizer_tensor, slot_tensor, weight_tensors
+from tracediff_hooks.state import (
+    StateTensor,
+    distinct,
+    optimizer_tensor,
+    slot_tensor,
+    weight_tensors,
+)
 
 
 class Keras3Hook(CompiledStepHook):
@@ -30,7 +36,9 @@ class Keras3Hook(CompiledStepHook):
         return StepTaps(self._tensorflow, copy=private_copy)
 
     def _prepare(self) -> None:
-        model, optimizer = self._model, self._model.optimizer
+        model, optimizers = self._model, self.optimizers()
+        # With several, which of them the step uses is known with its first trace only.
+        optimizer = optimizers[0][1] if len(optimizers) == 1 else None
         if model.built and optimizer is not None and not optimizer.built:
             # Slots made inside the first trace have no value before the step has run. The JAX
             # trainer of Keras builds the optimizer at this point, too.
@@ -62,25 +70,33 @@ class Keras3Hook(CompiledStepHook):
 
     @contextlib.contextmanager
     def _probes(self) -> Iterator[None]:
-        """Watches the optimizers' methods and the loss while one step is traced, or run eagerly."""
-        taps = self._taps
-        with contextlib.ExitStack() as stack:
-            for optimizer in optimizers_of(self._model):
-                owner = getattr(optimizer, "inner_optimizer", optimizer)
-                self._probe_optimizer(stack, optimizer, owner)
-            name = "_compute_loss" if hasattr(self._model, "_compute_loss") else "compute_loss"
-            compute = getattr(self._model, name)
+        name = "_compute_loss" if hasattr(self._model, "_compute_loss") else "compute_loss"
+        compute = getattr(self._model, name)
 
-            def probed_loss(*args: Any, **kwargs: Any) -> Any:
-                value = compute(*args, **kwargs)
-                taps.saw_loss(value)
-                return value
+        def probed_loss(*args: Any, **kwargs: Any) -> Any:
+            value = compute(*args, **kwargs)
+            self._taps.saw_loss(value)
+            return value
 
-            stack.enter_context(replaced(self._model, name, probed_loss))
+        with replaced(self._model, name, probed_loss):
             yield
 
-    def _probe_optimizer(self, stack: Any, optimizer: Any, owner: Any) -> None:
+    def _layer_class(self) -> Any:
+        return self._keras.layers.Layer
+
+    def _update_method(self) -> Tuple[Any, str]:
+        return sys.modules["keras.src.optimizers.base_optimizer"].BaseOptimizer, "apply"
+
+    def _pairs(self, optimizer: Any, *args: Any, **kwargs: Any) -> List[Tuple[Any, Any]]:
+        given = dict(zip(("grads", "trainable_variables"), args), **kwargs)
+        variables = given.get("trainable_variables")
+        if variables is None:
+            variables = optimizer._trainable_variables
+        return list(zip(given["grads"], variables))
+
+    def _probe_optimizer(self, stack: contextlib.ExitStack, optimizer: Any) -> None:
         taps = self._taps
+        owner = getattr(optimizer, "inner_optimizer", optimizer)
         apply = optimizer.apply
         update = owner._backend_update_step
 
@@ -91,6 +107,7 @@ class Keras3Hook(CompiledStepHook):
                 if trainable_variables is None
                 else list(trainable_variables)
             )
+            self.used.add(id(optimizer))
             taps.saw("gradient", list(zip(grads, variables)))
             if self._eager() and not optimizer.built:
                 self._session.guard(self._build, optimizer, variables)
@@ -107,6 +124,27 @@ class Keras3Hook(CompiledStepHook):
     def _eager(self) -> bool:
         """Whether the step runs as it is written, here and now."""
         return bool(self._tensorflow.executing_eagerly())
+
+    def _probe_applied(
+        self,
+        stack: contextlib.ExitStack,
+        optimizer: Any,
+        pairs: List[Tuple[Any, Any]],  # noqa: ARG002 - needed where an optimizer does not clip
+    ) -> None:
+        owner = getattr(optimizer, "inner_optimizer", optimizer)
+        update = owner._backend_update_step
+
+        def probed_update(grads: Any, trainable_variables: Any, learning_rate: Any) -> Any:
+            self._taps.saw("applied_gradient", list(zip(grads, trainable_variables)))
+            return update(grads, trainable_variables, learning_rate)
+
+        stack.enter_context(replaced(owner, "_backend_update_step", probed_update))
+
+    def _create_state(self, optimizer: Any, pairs: List[Tuple[Any, Any]]) -> None:
+        if not optimizer.built:
+            with self._keras.src.backend.name_scope(optimizer.name, caller=optimizer):
+                optimizer.build([v for _, v in pairs])
+        self._find_state()
 
     def _build(self, optimizer: Any, variables: Sequence[Any]) -> None:
         """Run eagerly, a step creates its slots and updates them at once: create them before."""
@@ -126,14 +164,17 @@ class Keras3Hook(CompiledStepHook):
             return
         self._layers = named_layers(self._model, _auto_named)
         weights = weight_tensors(self._layers, self._model.trainable_weights, _dtype)
-        optimizer = self._model.optimizer
-        self._state = weights + _slots(optimizer, weights)
+        state = list(weights)
+        for name, optimizer in self.optimizers():
+            state += _slots(name, optimizer, weights)
+        self._state = distinct(state)
 
     def _native(self, variable: Any) -> Any:
         return getattr(variable, "value", variable)
 
-    def _learning_rate(self) -> Optional[np.ndarray]:
-        return np.array(self._keras.ops.convert_to_numpy(self._model.optimizer.learning_rate))
+    def _learning_rate(self, optimizer: Any) -> Optional[np.ndarray]:
+        owner = getattr(optimizer, "inner_optimizer", optimizer)
+        return np.array(self._keras.ops.convert_to_numpy(owner.learning_rate))
 
     def _describe(self) -> StackDescription:
         keras = self._keras
@@ -156,7 +197,7 @@ class Keras3Hook(CompiledStepHook):
         return StackDescription("keras3", label, "tensorflow", environment, capture)
 
 
-def _slots(optimizer: Any, weights: Sequence[StateTensor]) -> List[StateTensor]:
+def _slots(name: str, optimizer: Any, weights: Sequence[StateTensor]) -> List[StateTensor]:
     """The optimizer's variables, those that belong to a weight and those that do not.
 
     A slot goes by the attribute whose list holds it, one for each trained variable.
@@ -169,21 +210,22 @@ def _slots(optimizer: Any, weights: Sequence[StateTensor]) -> List[StateTensor]:
     found: List[StateTensor] = []
     placed = {id(owner._iterations)}
     placed.update(id(v) for v in [getattr(owner, "_learning_rate", None)])
-    for name, slots in slot_lists(owner, len(trained)):
+    for kind, slots in slot_lists(owner, len(trained)):
         for variable, slot in zip(trained, slots):
             tensor = by_variable.get(id(variable))
-            if tensor is not None and slot is not None and id(slot) not in placed:
+            if slot is not None and id(slot) not in placed:
                 placed.add(id(slot))
-                found.append(slot_tensor(tensor, name, slot, _dtype))
+                if tensor is not None:
+                    found.append(slot_tensor(tensor, kind, slot, _dtype))
     # Most of what Keras 3 keeps for itself is just called "variable".
     attributes = {
         id(value): name for name, value in vars(owner).items() if hasattr(value, "assign")
     }
     for variable in optimizer.variables:
         if id(variable) not in placed:
-            name = optimizer_variable_name(attributes.get(id(variable), variable.name))
-            found.append(optimizer_tensor(name, variable, _dtype))
-    found.append(optimizer_tensor("iteration", owner._iterations, _dtype))
+            own = optimizer_variable_name(attributes.get(id(variable), variable.name))
+            found.append(optimizer_tensor(own, variable, _dtype, owner=name))
+    found.append(optimizer_tensor("iteration", owner._iterations, _dtype, owner=name))
     return found
 
 

@@ -14,7 +14,7 @@ from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.keras3 import Keras3Hook
 from tracediff_hooks.generations.step_taps import TAPS, StepTaps, replaced
 from tracediff_hooks.replay.refused import ReplayRefused
-from tracediff_hooks.tensors import Key
+from tracediff_hooks.tensors import Key, Value
 
 State = Any
 """Lists of arrays: trainable, non-trainable, optimizer's and metrics' variables."""
@@ -32,6 +32,8 @@ class JaxTaps(StepTaps):
         """Starts anew: the step is being traced, or run, with this state."""
         self._gradients = {}
         self._loss = None
+        self._twice = False
+        self.calls = []
         # None where nothing is compiled.
         self._trace = next((_trace_of(v) for part in state for v in part), None)
         yield
@@ -47,6 +49,8 @@ def _trace_of(tensor: Any) -> Any:
 
 class Keras3JaxHook(Keras3Hook):
     """Records a Keras 3 model on the JAX backend from `attach` to `detach`."""
+
+    _blocks = False
 
     def __init__(self, model: Any, session: Any) -> None:
         super().__init__(model, session)
@@ -86,18 +90,15 @@ class Keras3JaxHook(Keras3Hook):
 
     def _tapped(self, train_step: Any) -> Any:
         def tapped_train_step(state: State, data: Any) -> Any:
-            with self._taps.collect_from(state), self._probes():
+            with self.collecting(self._taps.collect_from(state)):
                 logs, after = train_step(state, data)
-            taps = self._session.guard(self._outputs, data)
+            taps = self._session.guard(self.outputs, data)
             if isinstance(logs, dict) and taps is not None:
                 logs = dict(logs)
                 logs[TAPS] = taps
             return logs, after
 
         return tapped_train_step
-
-    def _outputs(self, data: Any) -> Dict[str, Any]:
-        return dict(self._taps.outputs(self._batch(data)))
 
     @contextlib.contextmanager
     def _probes(self) -> Iterator[None]:
@@ -130,11 +131,11 @@ class Keras3JaxHook(Keras3Hook):
             raise ReplayRefused("Keras 3 on JAX is recorded, and not replayed to")
         guard = self._session.guard
         alive = self._session.alive
-        before = rate = None
+        before: Dict[Key, np.ndarray] = {}
+        rates: Mapping[Key, Value] = {}
         if alive:
             guard(self._take, state)
-            before = guard(self._before)
-            rate = guard(self._learning_rate)
+            before, rates = guard(self.before) or ({}, {})
         logs, after = function(state, iterator)
         if not isinstance(logs, dict) or TAPS not in logs:
             if alive:
@@ -147,7 +148,7 @@ class Keras3JaxHook(Keras3Hook):
         taps = logs.pop(TAPS)
         if alive:
             guard(self._take, after)
-            guard(self._record, taps, before, rate, logs)
+            guard(self.record, taps, before, rates, logs)
         self._values = {}
         return logs, after
 
@@ -172,19 +173,22 @@ class Keras3JaxHook(Keras3Hook):
         mapping = [(v, self._values[id(v)]) for v in variables if id(v) in self._values]
         return self._keras.StatelessScope(state_mapping=mapping)
 
-    def _learning_rate(self) -> Optional[np.ndarray]:
+    def _learning_rate(self, optimizer: Any) -> Optional[np.ndarray]:
         with self._scope():
-            return owned(self._model.optimizer.learning_rate)
+            return owned(optimizer.learning_rate)
 
-    def _record(
+    def record(
         self,
         taps: Mapping[str, Any],
         before: Dict[Key, np.ndarray],
-        rate: Any,
+        rates: Mapping[Key, Value],
         logs: Mapping[str, Any],
+        *,
+        told: Optional[Mapping[Key, Value]] = None,
     ) -> None:
+        """Records a step that has run."""
         with self._scope():
-            super()._record(taps, before, rate, logs)
+            super().record(taps, before, rates, logs, told=told)
 
     def _describe(self) -> StackDescription:
         keras, jax = self._keras, sys.modules["jax"]

@@ -4,15 +4,16 @@ Each tensor is copied to the host at the moment it is seen, from whatever device
 """
 
 import sys
-from typing import Any, Callable, Dict, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.keras3 import Keras3Hook
 from tracediff_hooks.generations.step_taps import Pairs, StepTaps
+from tracediff_hooks.outputs import LayerOutput
 from tracediff_hooks.replay.in_torch import play
-from tracediff_hooks.tensors import Key
+from tracediff_hooks.tensors import Key, Value
 
 
 class TorchTaps(StepTaps):
@@ -46,13 +47,22 @@ class TorchTaps(StepTaps):
         """Copies the loss that the step minimises."""
         super().saw_loss(np.array(to_host(loss)))
 
-    def outputs(self, batch: Mapping[Key, Any]) -> Dict[str, Any]:
+    def saw_call(self, layer: Any, inputs: Any, outputs: Any) -> None:
+        """Copies what a layer put out."""
+        super().saw_call(layer, inputs, _on_host(outputs))
+
+    def outputs(
+        self, batch: Mapping[Key, Any], activations: Sequence[LayerOutput] = ()
+    ) -> Dict[str, Any]:
         """What the step is to return besides its logs, on the host."""
-        return super().outputs({key: np.array(to_host(value)) for key, value in batch.items()})
+        on_host = {key: np.array(to_host(value)) for key, value in batch.items()}
+        return super().outputs(on_host, activations)
 
 
 class Keras3TorchHook(Keras3Hook):
     """Records a Keras 3 model on the torch backend from `attach` to `detach`."""
+
+    _blocks = False
 
     def _new_taps(self) -> Optional[StepTaps]:
         if self._model.jit_compile:
@@ -93,17 +103,21 @@ class Keras3TorchHook(Keras3Hook):
     def _after(self) -> Dict[Key, np.ndarray]:
         return {t.key: np.array(to_host(t.variable.value)) for t in self._state}
 
-    def _learning_rate(self) -> Optional[np.ndarray]:
-        return np.array(to_host(self._model.optimizer.learning_rate))
+    def _learning_rate(self, optimizer: Any) -> Optional[np.ndarray]:
+        return np.array(to_host(optimizer.learning_rate))
 
-    def _record(
+    def record(
         self,
         taps: Mapping[str, Any],
         before: Dict[Key, np.ndarray],
-        rate: Any,
+        rates: Mapping[Key, Value],
         logs: Mapping[str, Any],
+        *,
+        told: Optional[Mapping[Key, Value]] = None,
     ) -> None:
-        super()._record(taps, before, rate, {name: to_host(v) for name, v in logs.items()})
+        """Records a step that has run."""
+        logs = {name: to_host(value) for name, value in logs.items()}
+        super().record(taps, before, rates, logs, told=told)
 
     def _describe(self) -> StackDescription:
         keras, torch = self._keras, sys.modules["torch"]
@@ -135,6 +149,12 @@ class Keras3TorchHook(Keras3Hook):
         }
         label = f"Keras {keras.__version__} on torch {torch.__version__}"
         return StackDescription("keras3-torch", label, "torch", environment, capture)
+
+
+def _on_host(outputs: Any) -> Any:
+    if isinstance(outputs, (list, tuple)):
+        return [_on_host(value) for value in outputs]
+    return np.array(to_host(outputs)) if hasattr(outputs, "detach") else outputs
 
 
 def to_host(value: Any) -> np.ndarray:

@@ -18,7 +18,8 @@ from tracediff_hooks.generations.graph_optimizer import (
     learning_rate_of,
     slots_of,
 )
-from tracediff_hooks.names import metric_name, named_layers
+from tracediff_hooks.generations.graph_outputs import calls_in_graph
+from tracediff_hooks.names import is_model, metric_name, named_layers
 from tracediff_hooks.replay.in_graph import play
 from tracediff_hooks.session import Session
 from tracediff_hooks.state import StateTensor, weight_tensors
@@ -46,6 +47,7 @@ class KerasGraphHook:
         self._fetches: List[Any] = []
         self._fetched: Dict[_Fetched, np.ndarray] = {}
         self._aliases: List[Key] = []
+        self._places: Dict[str, str] = {}
         self._layers: List[Any] = []
         self._state: List[StateTensor] = []
         self._history: Any = None
@@ -63,6 +65,9 @@ class KerasGraphHook:
     def session(self) -> Session:
         """What the steps are recorded to."""
         return self._session
+
+    loop = None
+    """In a graph nothing is seen of what a script runs in a session of its own."""
 
     def attach(self) -> None:
         """Begins to record: from now on the framework runs the step with the recorder in it."""
@@ -122,6 +127,7 @@ class KerasGraphHook:
         self._fetch_gradients(function, weights)
         self._fetch_decayed_rate(function)
         self._fetch_fed_tensors(function)
+        self._fetch_outputs(function)
         hook = self
 
         class RecordingFunction(self._plain_class):  # type: ignore[misc, name-defined]
@@ -184,6 +190,21 @@ class KerasGraphHook:
         else:
             self._fetch(function, _Fetched(key, "dense"), tensor)
 
+    def _fetch_outputs(self, function: Any) -> None:
+        """Fetches what the chosen layers put out."""
+        self._places = {}
+        choice = self._session.choice
+        if not choice:
+            return
+        models = [self._model] + [
+            entry for entry in _models_inside(self._model) if entry is not self._model
+        ]
+        results = [*function.outputs, function.updates_op]
+        calls = calls_in_graph(self._layers, models, results)
+        for output in choice.of(calls, self._layers):
+            self._places[output.name] = output.layer
+            self._fetch(function, _Fetched(("activation", output.name), "dense"), output.value)
+
     def _fetch_fed_tensors(self, function: Any) -> None:
         """Inputs made from tensors are fed by nobody: they are fetched."""
         fed = {id(tensor) for tensor in self._model._feed_inputs}
@@ -209,7 +230,7 @@ class KerasGraphHook:
 
     def call(self, function: Any, inputs: Any) -> Any:
         """One step: state, the framework's own call, state."""
-        if self._history is not getattr(self._model, "history", None):
+        if self._history is not getattr(self._model, "history", None) and not self._session.whole:
             # An exception ended the fit that attached this hook; this is another one.
             self.detach()
             return function(inputs)
@@ -245,6 +266,7 @@ class KerasGraphHook:
             observed=observed,
             after=self._after(),
             aliases=self._aliases,
+            places=self._places,
         )
 
     def _gradients(self) -> Dict[Key, Value]:
@@ -350,3 +372,12 @@ class KerasGraphHook:
             "disturbs": "nothing known",
         }
         return StackDescription("keras-graph", label, "tensorflow", environment, capture)
+
+
+def _models_inside(model: Any) -> List[Any]:
+    """The models among the layers of a model, at any depth."""
+    found = []
+    for layer in model.layers:
+        if is_model(layer):
+            found += [layer, *_models_inside(layer)]
+    return found

@@ -5,11 +5,12 @@ traces.
 """
 
 import contextlib
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from tracediff_hooks.batches import input_names
+from tracediff_hooks.outputs import LayerOutput
 from tracediff_hooks.tensors import Key, SparseRows, Value
 
 TAPS = "~tracediff"
@@ -44,13 +45,35 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
             take_off(owner, name)
 
 
-def optimizers_of(model: Any) -> List[Any]:
-    """Every optimizer a model holds: a custom `train_step` may use several."""
-    found: List[Any] = []
-    for value in [model.optimizer, *vars(model).values()]:
-        if hasattr(value, "apply_gradients") and all(value is not other for other in found):
-            found.append(value)
+def optimizers_of(model: Any) -> List[Tuple[str, Any]]:
+    """Every optimizer a model holds, by name: a custom `train_step` may use several.
+
+    The one that the model was compiled with is called ``optimizer``, any other by its attribute.
+    """
+    found: List[Tuple[str, Any]] = []
+    compiled = [("optimizer", getattr(model, "optimizer", None))]
+    for name, value in compiled + list(vars(model).items()):
+        if hasattr(value, "apply_gradients") and all(value is not other for _, other in found):
+            found.append((name.lstrip("_"), value))
     return found
+
+
+def scales_the_loss(optimizer: Any) -> bool:
+    """Whether an optimizer multiplies the loss, to keep small gradients of half precision."""
+    return any(cls.__name__.startswith("LossScaleOptimizer") for cls in type(optimizer).__mro__)
+
+
+def may_skip(optimizers: Iterable[Any]) -> Optional[str]:
+    """Why a step of these optimizers may leave the weights as they are, or None."""
+    reasons = []
+    for optimizer in optimizers:
+        owner = getattr(optimizer, "inner_optimizer", optimizer)
+        steps = getattr(owner, "gradient_accumulation_steps", None)
+        if isinstance(steps, int) and steps > 1:
+            reasons.append(f"gradients are added up (gradient_accumulation_steps={steps})")
+        if scales_the_loss(optimizer):
+            reasons.append("a gradient is not finite (loss scaling)")
+    return ", or ".join(reasons) or None
 
 
 class StepTaps:
@@ -66,6 +89,9 @@ class StepTaps:
         self._graph: Any = None
         self._loss: Any = None
         self._same: set = set()
+        self._twice = False
+        self.calls: List[Tuple[Any, Any]] = []
+        self.places: Dict[str, str] = {}
         self.unrecordable: List[str] = []
 
     @contextlib.contextmanager
@@ -74,6 +100,8 @@ class StepTaps:
         self._gradients = {}
         self._loss = None
         self._graph = None
+        self._twice = False
+        self.calls = []
         if self._tensorflow is not None and not self._tensorflow.executing_eagerly():
             self._graph = self._tensorflow.compat.v1.get_default_graph()
         yield
@@ -85,6 +113,7 @@ class StepTaps:
             if gradient is None or (unless_seen and place in self._gradients):
                 continue
             self._variables[id(variable)] = variable
+            self._twice |= self._gradients.get(place, gradient) is not gradient
             self._gradients[place] = gradient
 
     def saw_loss(self, loss: Any) -> None:
@@ -105,9 +134,22 @@ class StepTaps:
         found += input_names("sample_weight", sample_weight, outputs)
         return dict(found)
 
-    def outputs(self, batch: Mapping[Key, Any]) -> Dict[str, Any]:
+    def saw_call(self, layer: Any, inputs: Any, outputs: Any) -> None:  # noqa: ARG002 - a `Saw`
+        """Notes what a layer put out."""
+        self.calls.append((layer, outputs))
+
+    def outputs(
+        self, batch: Mapping[Key, Any], activations: Sequence[LayerOutput] = ()
+    ) -> Dict[str, Any]:
         """What the step is to return besides its logs: flat, so that any framework passes it on."""
         self.unrecordable = []
+        self.calls = []
+        self.places = {}
+        if self._twice:
+            self.unrecordable.append(
+                "a step updates the same weights more than once: the gradients of its last update "
+                "are recorded"
+            )
         self._same = set()
         flat: Dict[str, Any] = {}
         for (role, name), tensor in batch.items():
@@ -129,12 +171,35 @@ class StepTaps:
                 flat[f"{role} {variable} rows"] = gradient.indices
             else:
                 flat[f"{role} {variable} dense"] = gradient
-        if self._copy is not None and self._graph is not None:
-            copied: Dict[Any, Any] = {}
-            for place, tensor in flat.items():
-                if not place.startswith("batch"):
-                    flat[place] = self._copy(tensor, copied)
+        copied: Dict[Any, Any] = {}
+        for place, tensor in flat.items():
+            if not place.startswith("batch"):
+                flat[place] = self._private(tensor, copied)
+        flat.update(self._activations(activations))
         return flat
+
+    def _activations(self, activations: Sequence[LayerOutput]) -> Dict[str, Any]:
+        flat: Dict[str, Any] = {}
+        copied: Dict[Any, Any] = {}
+        for position, output in enumerate(activations):
+            if not self._reachable(output.value):
+                message = (
+                    f"what {output.layer} puts out is computed inside a loop, a conditional or a "
+                    "derivative and cannot leave the step; it is not recorded"
+                )
+                if message not in self.unrecordable:
+                    self.unrecordable.append(message)
+            elif self._carries(output.value):
+                self.places[output.name] = output.layer
+                flat[f"activation {position:06d} {output.name}"] = self._private(
+                    output.value, copied
+                )
+        return flat
+
+    def _private(self, tensor: Any, copied: Dict[Any, Any]) -> Any:
+        if self._copy is None or self._graph is None:
+            return tensor
+        return self._copy(tensor, copied)
 
     def _carries(self, tensor: Any) -> bool:
         dtype = getattr(tensor, "dtype", None)
@@ -174,11 +239,13 @@ class StepTaps:
         """
         found: Dict[Key, Value] = {}
         for place, tensor in taps.items():
-            parts = place.split(" ")
+            parts = place.split(" ", 2)
             if parts[0] == "loss":
                 found["loss", "loss"] = _array(tensor)
             elif parts[0] == "batch":
                 found[parts[1], parts[2]] = _array(tensor)
+            elif parts[0] == "activation":
+                found["activation", parts[2]] = _array(tensor)
             elif int(parts[1]) in weight_names:
                 key = (parts[0], weight_names[int(parts[1])])
                 if parts[2] == "dense":

@@ -2,15 +2,21 @@
 
 import contextlib
 import sys
-from typing import Any, Callable, Iterator, Optional, Sequence, Tuple
+from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.compiled_step import CompiledStepHook
-from tracediff_hooks.generations.step_taps import StepTaps, optimizers_of, replaced
+from tracediff_hooks.generations.step_taps import StepTaps, replaced
 from tracediff_hooks.names import named_layers, optimizer_variable_name, slot_name, variable_name
-from tracediff_hooks.state import optimizer_tensor, slot_tensor, weight_tensors
+from tracediff_hooks.state import (
+    StateTensor,
+    distinct,
+    optimizer_tensor,
+    slot_tensor,
+    weight_tensors,
+)
 
 
 class TfFunctionHook(CompiledStepHook):
@@ -49,42 +55,59 @@ class TfFunctionHook(CompiledStepHook):
 
     @contextlib.contextmanager
     def _probes(self) -> Iterator[None]:
-        """Watches the optimizers' methods and the loss while one step is traced, or run eagerly."""
-        taps = self._taps
-        with contextlib.ExitStack() as stack:
-            for outer in optimizers_of(self._model):
-                inner = getattr(outer, "_optimizer", None)
-                wraps = inner is not None and hasattr(inner, "apply_gradients")
-                optimizer = inner if wraps else outer
-                aggregate = optimizer._aggregate_gradients
-                apply = optimizer.apply_gradients
-
-                def probed_aggregate(pairs: Any, _aggregate: Any = aggregate) -> Any:
-                    pairs = list(pairs)
-                    gradients = _aggregate(pairs)
-                    taps.saw("gradient", [(g, v) for g, (_, v) in zip(gradients, pairs)])
-                    return gradients
-
-                def probed_apply(
-                    pairs: Any,
-                    *args: Any,
-                    _apply: Any = apply,
-                    _owner: Any = optimizer,
-                    **kwargs: Any,
-                ) -> Any:
-                    pairs = list(pairs)
-                    taps.saw("gradient", pairs, unless_seen=True)
-                    taps.saw("applied_gradient", pairs)
-                    if self._tensorflow.executing_eagerly():
-                        self._session.guard(self._create_slots, _owner, pairs)
-                    return _apply(pairs, *args, **kwargs)
-
-                stack.enter_context(replaced(optimizer, "_aggregate_gradients", probed_aggregate))
-                stack.enter_context(replaced(optimizer, "apply_gradients", probed_apply))
-            loss = self._model.compiled_loss
-            if loss is not None:
-                stack.enter_context(replaced(self._model, "compiled_loss", _ProbedLoss(loss, taps)))
+        loss = getattr(self._model, "compiled_loss", None)
+        if loss is None:
             yield
+        else:
+            with replaced(self._model, "compiled_loss", _ProbedLoss(loss, self._taps)):
+                yield
+
+    def _layer_class(self) -> Any:
+        return sys.modules["tensorflow.python.keras.engine.base_layer"].Layer
+
+    def _update_method(self) -> Tuple[Any, str]:
+        module = sys.modules["tensorflow.python.keras.optimizer_v2.optimizer_v2"]
+        return module.OptimizerV2, "apply_gradients"
+
+    def _pairs(self, optimizer: Any, *args: Any, **kwargs: Any) -> List[Tuple[Any, Any]]:  # noqa: ARG002 - Keras 3 needs it
+        return list(args[0] if args else kwargs["grads_and_vars"])
+
+    def _probe_optimizer(self, stack: contextlib.ExitStack, optimizer: Any) -> None:
+        taps, outer = self._taps, optimizer
+        optimizer = _inner(optimizer)
+        aggregate = optimizer._aggregate_gradients
+        apply = optimizer.apply_gradients
+
+        def probed_aggregate(pairs: Any) -> Any:
+            pairs = list(pairs)
+            gradients = aggregate(pairs)
+            taps.saw("gradient", [(g, v) for g, (_, v) in zip(gradients, pairs)])
+            return gradients
+
+        def probed_apply(pairs: Any, *args: Any, **kwargs: Any) -> Any:
+            pairs = list(pairs)
+            self.used.add(id(outer))
+            taps.saw("gradient", pairs, unless_seen=True)
+            taps.saw("applied_gradient", pairs)
+            if self._tensorflow.executing_eagerly():
+                self._session.guard(self._create_slots, optimizer, pairs)
+            return apply(pairs, *args, **kwargs)
+
+        stack.enter_context(replaced(optimizer, "_aggregate_gradients", probed_aggregate))
+        stack.enter_context(replaced(optimizer, "apply_gradients", probed_apply))
+
+    def _probe_applied(
+        self,
+        stack: contextlib.ExitStack,  # noqa: ARG002 - needed where an optimizer clips by itself
+        optimizer: Any,  # noqa: ARG002 - the same
+        pairs: List[Tuple[Any, Any]],
+    ) -> None:
+        # `apply_gradients` of TensorFlow 2.3 does not clip.
+        self._taps.saw("applied_gradient", pairs)
+
+    def _create_state(self, optimizer: Any, pairs: List[Tuple[Any, Any]]) -> None:
+        optimizer._create_all_weights([v for g, v in pairs if g is not None])
+        self._find_state()
 
     def _create_slots(self, optimizer: Any, pairs: Sequence[Tuple[Any, Any]]) -> None:
         """Run eagerly, a step creates its slots and updates them at once: create them before."""
@@ -101,25 +124,9 @@ class TfFunctionHook(CompiledStepHook):
         self._layers = named_layers(self._model, self._auto_named)
         weights = weight_tensors(self._layers, self._model.trainable_weights, _dtype)
         state = list(weights)
-        optimizer = self._model.optimizer
-        for tensor in weights:
-            for slot in optimizer.get_slot_names():
-                variable = optimizer._slots.get(_variable_key(tensor.variable), {}).get(slot)
-                if variable is not None:
-                    name = slot_name(type(optimizer).__name__, slot)
-                    state.append(slot_tensor(tensor, name, variable, _dtype))
-        slots = {id(t.variable) for t in state}
-        for variable in optimizer.weights:
-            if (
-                id(variable) not in slots
-                and variable is not optimizer._iterations
-                and not variable.shape.as_list()
-            ):
-                name = optimizer_variable_name(variable_name(variable))
-                state.append(optimizer_tensor(name, variable, _dtype))
-        if optimizer._iterations is not None:
-            state.append(optimizer_tensor("iteration", optimizer._iterations, _dtype))
-        self._state = state
+        for name, optimizer in self.optimizers():
+            state += legacy_slots(name, optimizer, weights)
+        self._state = distinct(state)
 
     def _auto_named(
         self,
@@ -138,8 +145,8 @@ class TfFunctionHook(CompiledStepHook):
     def _native(self, variable: Any) -> Any:
         return variable
 
-    def _learning_rate(self) -> Optional[np.ndarray]:
-        optimizer = self._model.optimizer
+    def _learning_rate(self, optimizer: Any) -> Optional[np.ndarray]:
+        optimizer = _inner(optimizer)
         if type(optimizer).__name__ == "Nadam":
             # Its `decay` is the schedule of the momentum (optimizer_v2/nadam.py, TensorFlow 2.3).
             rate = optimizer._get_hyper("learning_rate", self._tensorflow.float32)
@@ -165,6 +172,32 @@ class TfFunctionHook(CompiledStepHook):
         }
         label = f"tf.keras on TensorFlow {tensorflow.__version__}"
         return StackDescription("tf-function", label, "tensorflow", environment, capture)
+
+
+def _inner(optimizer: Any) -> Any:
+    """The optimizer inside a LossScaleOptimizer, which does the work; any other itself."""
+    inner = getattr(optimizer, "_optimizer", None)
+    return inner if hasattr(inner, "apply_gradients") else optimizer
+
+
+def legacy_slots(owner: str, optimizer: Any, weights: Sequence[StateTensor]) -> List[StateTensor]:
+    """The slots of an optimizer, and what it keeps for all weights together."""
+    found: List[StateTensor] = []
+    for tensor in weights:
+        for slot in optimizer.get_slot_names():
+            variable = _inner(optimizer)._slots.get(_variable_key(tensor.variable), {}).get(slot)
+            if variable is not None:
+                name = slot_name(type(optimizer).__name__, slot)
+                found.append(slot_tensor(tensor, name, variable, _dtype))
+    placed = {id(t.variable) for t in found}
+    counter = _inner(optimizer)._iterations
+    for variable in optimizer.weights:
+        if id(variable) not in placed and variable is not counter and not variable.shape.as_list():
+            name = optimizer_variable_name(variable_name(variable))
+            found.append(optimizer_tensor(name, variable, _dtype, owner=owner))
+    if counter is not None:
+        found.append(optimizer_tensor("iteration", counter, _dtype, owner=owner))
+    return found
 
 
 class _ProbedLoss:

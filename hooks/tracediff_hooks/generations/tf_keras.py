@@ -13,15 +13,28 @@ import numpy as np
 from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.private_copy import private_copy
 from tracediff_hooks.generations.slot_lists import slot_lists
-from tracediff_hooks.generations.step_taps import StepTaps, optimizers_of, replaced
-from tracediff_hooks.generations.tf_function import TfFunctionHook, _dtype, _ProbedLoss
+from tracediff_hooks.generations.step_taps import StepTaps, replaced
+from tracediff_hooks.generations.tf_function import (
+    TfFunctionHook,
+    _dtype,
+    _ProbedLoss,
+    legacy_slots,
+)
 from tracediff_hooks.names import named_layers, optimizer_variable_name
-from tracediff_hooks.state import StateTensor, optimizer_tensor, slot_tensor, weight_tensors
-from tracediff_hooks.tensors import Key
+from tracediff_hooks.state import (
+    StateTensor,
+    distinct,
+    optimizer_tensor,
+    slot_tensor,
+    weight_tensors,
+)
+from tracediff_hooks.tensors import Key, Value
 
 
 class TfKerasHook(TfFunctionHook):
     """Records a model of tf.keras 2.15 or tf_keras from `attach` to `detach`."""
+
+    _blocks = False
 
     @property
     def _package(self) -> str:
@@ -52,12 +65,6 @@ class TfKerasHook(TfFunctionHook):
         """Watches the optimizers' methods and the loss while one step is traced, or run eagerly."""
         model, taps = self._model, self._taps
         with contextlib.ExitStack() as stack:
-            for outer in optimizers_of(model):
-                inner = getattr(outer, "inner_optimizer", outer)
-                if _is_legacy(inner):
-                    self._probe_legacy(stack, inner)
-                else:
-                    self._probe(stack, inner)
             loss = model.compiled_loss
             if loss is not None:
                 stack.enter_context(replaced(model, "compiled_loss", _ProbedLoss(loss, taps)))
@@ -70,6 +77,23 @@ class TfKerasHook(TfFunctionHook):
 
             stack.enter_context(replaced(model, "compute_loss", probed_loss))
             yield
+
+    def _layer_class(self) -> Any:
+        return sys.modules[self._package + ".src.engine.base_layer"].Layer
+
+    def _probe_optimizer(self, stack: contextlib.ExitStack, optimizer: Any) -> None:
+        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        apply = inner.apply_gradients
+
+        def noted_apply(*args: Any, **kwargs: Any) -> Any:
+            self.used.add(id(optimizer))
+            return apply(*args, **kwargs)
+
+        stack.enter_context(replaced(inner, "apply_gradients", noted_apply))
+        if _is_legacy(inner):
+            self._probe_legacy(stack, inner)
+        else:
+            self._probe(stack, inner)
 
     def _probe_legacy(self, stack: Any, optimizer: Any) -> None:
         taps = self._taps
@@ -129,36 +153,43 @@ class TfKerasHook(TfFunctionHook):
             self._read_created()
 
     def _find_state(self) -> None:
-        optimizer = self._model.optimizer
-        owner = getattr(optimizer, "inner_optimizer", optimizer)
-        if owner is None or _is_legacy(owner):
-            super()._find_state()
-        elif self._model.built:
-            self._layers = named_layers(self._model, self._auto_named)
-            weights = weight_tensors(self._layers, self._model.trainable_weights, _dtype)
-            self._state = weights + _slots(optimizer, owner, weights)
+        if not self._model.built:
+            return
+        self._layers = named_layers(self._model, self._auto_named)
+        weights = weight_tensors(self._layers, self._model.trainable_weights, _dtype)
+        state = list(weights)
+        for name, optimizer in self.optimizers():
+            owner = getattr(optimizer, "inner_optimizer", optimizer)
+            if _is_legacy(owner):
+                state += legacy_slots(name, optimizer, weights)
+            else:
+                state += _slots(name, optimizer, owner, weights)
+        self._state = distinct(state)
 
-    def _learning_rate(self) -> Optional[np.ndarray]:
-        optimizer = self._model.optimizer
+    def _learning_rate(self, optimizer: Any) -> Optional[np.ndarray]:
         owner = getattr(optimizer, "inner_optimizer", optimizer)
-        if owner is None or _is_legacy(owner):
-            return super()._learning_rate()
+        if _is_legacy(owner):
+            return super()._learning_rate(owner)
         return np.array(owner.learning_rate.numpy())
 
-    def _record(
+    def record(
         self,
         taps: Mapping[str, Any],
         before: Dict[Key, np.ndarray],
-        rate: Any,
+        rates: Mapping[Key, Value],
         logs: Mapping[str, Any],
+        *,
+        told: Optional[Mapping[Key, Value]] = None,
     ) -> None:
-        optimizer = self._model.optimizer
-        owner = getattr(optimizer, "inner_optimizer", optimizer)
-        if callable(getattr(owner, "_learning_rate", None)):
-            # A schedule: the step itself works out its rate and leaves it here.
+        """Records a step that has run."""
+        rates = dict(rates)
+        for name, optimizer in self.optimizers():
+            owner = getattr(optimizer, "inner_optimizer", optimizer)
             current = getattr(owner, "_current_learning_rate", None)
-            rate = rate if current is None else np.array(current.numpy())
-        super()._record(taps, before, rate, logs)
+            if callable(getattr(owner, "_learning_rate", None)) and current is not None:
+                # A schedule: the step itself works out its rate and leaves it here.
+                rates["learning_rate", name + "/learning_rate"] = np.array(current.numpy())
+        super().record(taps, before, rates, logs, told=told)
 
     def _describe(self) -> StackDescription:
         tensorflow = self._tensorflow
@@ -188,7 +219,9 @@ def _is_legacy(optimizer: Any) -> bool:
     return hasattr(optimizer, "_create_all_weights")
 
 
-def _slots(optimizer: Any, owner: Any, weights: Sequence[StateTensor]) -> List[StateTensor]:
+def _slots(
+    prefix: str, optimizer: Any, owner: Any, weights: Sequence[StateTensor]
+) -> List[StateTensor]:
     """The optimizer's variables: those that belong to a weight, and those that do not."""
     index = getattr(owner, "_index_dict", None)
     found: List[StateTensor] = []
@@ -213,6 +246,7 @@ def _slots(optimizer: Any, owner: Any, weights: Sequence[StateTensor]) -> List[S
         if id(variable) not in placed:
             placed.add(id(variable))
             plain = attributes.get(id(variable)) or variable.name.split(":")[0].split("/")[-1]
-            found.append(optimizer_tensor(optimizer_variable_name(plain), variable, _dtype))
-    found.append(optimizer_tensor("iteration", owner.iterations, _dtype))
+            own_name = optimizer_variable_name(plain)
+            found.append(optimizer_tensor(own_name, variable, _dtype, owner=prefix))
+    found.append(optimizer_tensor("iteration", owner.iterations, _dtype, owner=prefix))
     return found

@@ -156,7 +156,7 @@ def snapshot(folder):
 def traces_of_us(model):
     """Attributes of a model, its optimizer and its train function that come from the recorder."""
     found = []
-    things = [("model", model), ("optimizer", model.optimizer)]
+    things = [("model", model), ("optimizer", getattr(model, "optimizer", None))]
     function = getattr(model, "train_function", None)
     if function is not None:
         things.append(("train_function", function))

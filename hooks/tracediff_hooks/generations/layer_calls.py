@@ -1,0 +1,38 @@
+"""Watches which layers are called, with what, and what they put out."""
+
+import contextlib
+import functools
+import threading
+from typing import Any, Callable, Iterator
+
+Saw = Callable[[Any, Any, Any], None]
+"""Is told a layer, the positional arguments of its call, and what it put out."""
+
+
+@contextlib.contextmanager
+def layer_calls(base: Any, saw: Saw) -> Iterator[None]:
+    """Tells of every call of a layer in this thread, for the duration of a block.
+
+    `__call__` is looked up on the class, so that it is replaced there: what Keras and autograph
+    decide by the type of a layer's own `call` stays as it is.
+
+    Args:
+        base: the framework's class of all layers.
+        saw: is told of each call, after it.
+    """
+    original = base.__call__
+    thread = threading.get_ident()
+
+    # Under the framework's own module name autograph leaves it alone.
+    @functools.wraps(original)
+    def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        outputs = original(layer, *args, **kwargs)
+        if threading.get_ident() == thread:
+            saw(layer, args or tuple(kwargs.values()), outputs)
+        return outputs
+
+    base.__call__ = call
+    try:
+        yield
+    finally:
+        base.__call__ = original
