@@ -48,7 +48,9 @@ def detail(found: Examination, finding: Finding, width: int) -> tuple[DetailLine
     lines: list[DetailLine] = []
 
     def say(head: str, text: str, *, spot: Spot | None = None, settings: bool = False) -> None:
-        for number, part in enumerate(textwrap.wrap(text, max(20, width - 15)) or [""]):
+        # What a reader may copy, such as the name of a known change, stays whole.
+        parts = textwrap.wrap(text, max(20, width - 15), break_on_hyphens=False)
+        for number, part in enumerate(parts or [""]):
             lines.append(DetailLine("" if number else head, part, spot, settings))
 
     place = finding_spot(found, finding)
