@@ -69,9 +69,14 @@ def _inbound(layer: Any, by_id: Mapping[int, str]) -> Optional[List[str]]:
 
 def _config(thing: Any) -> Any:
     try:
-        return plain(thing.get_config())
+        config = plain(thing.get_config())
     except Exception:  # a user's class without get_config is no reason to stop
         return None
+    # What a loss hands to its function; Keras 3 leaves it out of some, such as Huber's delta.
+    handed = getattr(thing, "_fn_kwargs", None)
+    if isinstance(config, dict) and isinstance(handed, dict):
+        config = {**plain(handed), **config}
+    return config
 
 
 def describe_optimizer(optimizer: Any) -> Dict[str, Any]:

@@ -59,7 +59,6 @@ def every_recording() -> Recordings:
 
 
 NOT_YET = {
-    "keras3: huber": "Keras writes no delta into the configuration of its Huber loss",
     "tf2.3 to keras3: layer norm, Adam": "gradients pass their tolerance by a fifth",
 }
 
