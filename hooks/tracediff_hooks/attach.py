@@ -14,7 +14,12 @@ from types import ModuleType
 from typing import Any, Callable, Dict, Optional, Sequence
 
 from tracediff_hooks.callback import TraceCallback
-from tracediff_hooks.generations.gradient_registry import OPTIMIZER_MODULES, watch
+from tracediff_hooks.generations.gradient_registry import (
+    OPTIMIZER_MODULES,
+    WRAPPER_MODULES,
+    watch,
+    watch_wrapper,
+)
 from tracediff_hooks.generations.graph_outputs import NETWORK_MODULE, watch_networks
 
 FIT_MODULES = (
@@ -87,7 +92,13 @@ def watch_optimizers() -> None:
     Graph-mode gradients are built once, by a model's first training: whoever watches from the
     import of this package on has them also for a callback that is made later.
     """
-    _when_loaded({**dict.fromkeys(OPTIMIZER_MODULES, watch), NETWORK_MODULE: watch_networks})
+    _when_loaded(
+        {
+            **dict.fromkeys(OPTIMIZER_MODULES, watch),
+            **dict.fromkeys(WRAPPER_MODULES, watch_wrapper),
+            NETWORK_MODULE: watch_networks,
+        }
+    )
 
 
 def _when_loaded(actions: Dict[str, Callable[[ModuleType], None]]) -> None:

@@ -4,6 +4,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 
+from tracediff_hooks import v1_optimizer
 from tracediff_hooks.names import NamedLayer, class_name
 
 
@@ -81,6 +82,9 @@ def _config(thing: Any) -> Any:
 
 def describe_optimizer(optimizer: Any) -> Dict[str, Any]:
     """Class and effective hyperparameters of an optimizer."""
+    inner = v1_optimizer.wrapped(optimizer)
+    if inner is not None:
+        return {"class": type(inner).__name__, "config": v1_optimizer.settings(inner)}
     config = _config(optimizer)
     if isinstance(config, dict):
         for name in ("clipnorm", "clipvalue", "global_clipnorm"):

@@ -18,6 +18,11 @@ OPTIMIZER_MODULES = (
     "tensorflow_core.python.keras.optimizer_v2.optimizer_v2",
 )
 
+WRAPPER_MODULES = (
+    "tensorflow.python.keras.optimizers",
+    "tensorflow_core.python.keras.optimizers",
+)
+
 
 class GradientTensors(NamedTuple):
     """What one call of `get_gradients` built, each a list parallel to ``variables``."""
@@ -44,6 +49,41 @@ def watch_loaded() -> None:
         module = sys.modules.get(name)
         if module is not None:
             watch(module)
+    for name in WRAPPER_MODULES:
+        module = sys.modules.get(name)
+        if module is not None:
+            watch_wrapper(module)
+
+
+def watch_wrapper(module: Any) -> None:
+    """Wraps `get_updates` of what tf.keras wraps optimizers of `tf.compat.v1.train` in, once."""
+    wrapper = getattr(module, "TFOptimizer", None)
+    original = getattr(wrapper, "get_updates", None)
+    if original is None or hasattr(original, "watched_by_tracediff"):
+        return
+
+    @functools.wraps(original)
+    def get_updates(self: Any, *args: Any, **kwargs: Any) -> Any:
+        inner = self.optimizer
+        computed = inner.compute_gradients
+
+        def compute_gradients(*args: Any, **kwargs: Any) -> Any:
+            pairs = computed(*args, **kwargs)
+            # None stands for a variable that the loss does not depend on.
+            used = [(gradient, variable) for gradient, variable in pairs if gradient is not None]
+            gradients = [gradient for gradient, _ in used]
+            variables = [variable for _, variable in used]
+            _remembered[self] = GradientTensors(variables, gradients, gradients)
+            return pairs
+
+        inner.compute_gradients = compute_gradients
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            del inner.compute_gradients
+
+    get_updates.watched_by_tracediff = True  # type: ignore[attr-defined]
+    wrapper.get_updates = get_updates
 
 
 def watch(module: Any) -> None:

@@ -6,6 +6,7 @@ from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from tracediff_hooks import v1_optimizer
 from tracediff_hooks.generations.gradient_registry import gradients_of
 from tracediff_hooks.names import optimizer_variable_name, slot_name, variable_name
 from tracediff_hooks.state import StateTensor, optimizer_tensor, slot_tensor
@@ -33,6 +34,14 @@ def slots_of(
         weights: the weights of the model.
         trained: the variables it trains, where the optimizer does not tell by itself.
     """
+    inner = v1_optimizer.wrapped(optimizer)
+    if inner is not None:
+        found = [
+            slot_tensor(tensor, name, variable, dtype_of)
+            for tensor in weights
+            for name, variable in v1_optimizer.slots(inner, tensor.variable)
+        ]
+        return [*found, optimizer_tensor("iteration", optimizer.iterations, dtype_of)]
     if hasattr(optimizer, "get_slot_names"):
         return _slots_by_name(optimizer, weights)
     return _slots_by_order(optimizer, weights, trained)
@@ -95,6 +104,10 @@ def learning_rate_of(optimizer: Any, backend: Any) -> Optional[np.ndarray]:
         optimizer: of Keras 2.3 or of tf.keras.
         backend: the Keras backend module in use.
     """
+    inner = v1_optimizer.wrapped(optimizer)
+    if inner is not None:
+        fixed = v1_optimizer.rate(inner)
+        return np.array(fixed, np.float32) if isinstance(fixed, float) else None
     rate = getattr(optimizer, "lr", None)
     if callable(rate) and hasattr(rate, "get_config"):
         return _scheduled(rate, backend.get_value(optimizer.iterations))

@@ -10,6 +10,7 @@ from typing import Any, Dict, List, NamedTuple, Optional
 
 import numpy as np
 
+from tracediff_hooks import v1_optimizer
 from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.gradient_registry import gradients_of
 from tracediff_hooks.generations.graph_optimizer import (
@@ -155,12 +156,9 @@ class KerasGraphHook:
         if built is None:
             self._session.event(
                 "no-gradients",
-                "gradients are not recorded: {}. Import tracediff_hooks before the model is first "
-                "trained, or use tracediff-record.".format(
-                    "the optimizer keeps them to itself"
-                    if type(self._model.optimizer).__name__ == "TFOptimizer"
-                    else "the train function was built before tracediff_hooks watched the optimizer"
-                ),
+                "gradients are not recorded: the train function was built before tracediff_hooks "
+                "watched the optimizer. Import tracediff_hooks before the model is first trained, "
+                "or use tracediff-record.",
             )
             return
         names = {id(t.variable): t.spec.name for t in weights}
@@ -175,12 +173,17 @@ class KerasGraphHook:
                 self._fetch_gradient(function, ("applied_gradient", name), applied)
 
     def _fetch_decayed_rate(self, function: Any) -> None:
-        """Fetches the learning rate of a step with `decay`.
+        """Fetches the learning rate of a step where only the step knows it.
 
-        Keras 2.3 reads the step counter in a race with counting: only the step knows its rate.
+        With `decay`, Keras 2.3 reads the step counter in a race with counting; the rate of an
+        optimizer of `tf.compat.v1.train` may be any tensor.
         """
-        rate = decayed_rate(self._model.optimizer) if self._standalone else None
-        if rate is not None:
+        inner = v1_optimizer.wrapped(self._model.optimizer)
+        if inner is not None:
+            rate = v1_optimizer.rate(inner)
+        else:
+            rate = decayed_rate(self._model.optimizer) if self._standalone else None
+        if rate is not None and not isinstance(rate, float):
             self._fetch(function, _Fetched(RATE, "dense"), rate)
 
     def _fetch_gradient(self, function: Any, key: Key, tensor: Any) -> None:
