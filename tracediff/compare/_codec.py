@@ -30,7 +30,7 @@ class NotCacheable(Exception):
     """The tree holds something that cannot be written."""
 
 
-def encode(tree: Any, *, preface: Any, known: Mapping[str, Any]) -> bytes:
+def encode(tree: Any, *, preface: Any, known: Mapping[str, Any]) -> memoryview:
     """Return a tree as bytes.
 
     Args:
@@ -52,8 +52,9 @@ def encode(tree: Any, *, preface: Any, known: Mapping[str, Any]) -> bytes:
     for array in writer.arrays:
         file.write(array.view(np.uint8).data if array.size else b"")
         file.write(b"\0" * (-file.tell() % _ALIGN))
-    body = file.getbuffer()
-    return bytes(body) + xxhash.xxh3_128_digest(body)
+    file.write(xxhash.xxh3_128_digest(file.getbuffer()))
+    # No copy: an examination of many steps is most of the memory that there is.
+    return file.getbuffer()
 
 
 def decode(path: Path, *, known: Callable[[Any], Mapping[str, Any]]) -> Any:
