@@ -65,7 +65,7 @@ NOT_YET = {
 
 def marked(case):
     wrong = NOT_YET.get(case.name)
-    marks = [pytest.mark.xfail(reason=wrong, strict=False)] if wrong else []
+    marks = [pytest.mark.xfail(reason=wrong)] if wrong else []
     return pytest.param(case, id=case.name, marks=marks)
 
 

@@ -8,10 +8,11 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from tracediff.align import hash_rows
 from tracediff.diagnose.case import Case
 from tracediff.diagnose.data_order import labels_moved_along
 from tracediff.diagnose.numbers import short
-from tracediff.diagnose.rows import batches, permutation, row_hashes
+from tracediff.diagnose.rows import batches, permutation
 from tracediff.drift import squeezed
 from tracediff.model import Finding
 from tracediff.onset import Place
@@ -64,7 +65,7 @@ def _how(case: Case, place: Place, a: Array, b: Array) -> Finding:
         f"{len(rows)} of {len(a)} labels differ; row {first} is {_text(a[first])} in A and "
         f"{_text(b[first])} in B"
     )
-    order = permutation(row_hashes(a), row_hashes(b))
+    order = permutation(hash_rows(a), hash_rows(b))
     if order is not None:
         shift = _rotation(order)
         what = "are the same values in other rows, while the samples stayed where they were"
@@ -167,7 +168,7 @@ def sample_weights(case: Case, *, reordered: bool) -> Iterable[Finding]:
     for place in case.firsts("sample_weight"):
         if reordered and place.track.pair.a and place.track.pair.b:
             pair = case.read(place.track.pair.key, place.step)
-            if pair is not None and permutation(row_hashes(pair[0]), row_hashes(pair[1])):
+            if pair is not None and permutation(hash_rows(pair[0]), hash_rows(pair[1])):
                 continue
         pair = case.read(place.track.pair.key, place.step)
         name = place.track.pair.name

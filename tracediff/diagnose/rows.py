@@ -5,17 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-import numpy as np
-import xxhash
-
-from tracediff.align import exact_rows
+from tracediff.align import exact_rows, hash_rows
 from tracediff.diagnose.case import Case, Key
-from tracediff.drift import squeezed
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 READ_STEPS = 512
 """Batches that are read to look for a sample elsewhere; hashes only are kept of them."""
@@ -28,25 +20,6 @@ class Batch:
     step: int
     a: tuple[int, ...]
     b: tuple[int, ...]
-
-
-def row_hashes(*arrays: NDArray[np.generic]) -> tuple[int, ...]:
-    """Return a hash for each row (first axis) over all arrays together.
-
-    Values are brought to float64 first, so that the same sample in another dtype hashes alike.
-    """
-    columns = [np.ascontiguousarray(_comparable(array)) for array in arrays]
-    count = min((len(column) for column in columns), default=0)
-    return tuple(
-        xxhash.xxh3_64_intdigest(b"".join(column[row].tobytes() for column in columns))
-        for row in range(count)
-    )
-
-
-def _comparable(array: NDArray[np.generic]) -> NDArray[np.float64]:
-    values = squeezed(array) if array.ndim > 1 else array
-    # Adding zero makes -0.0 and 0.0 one.
-    return np.atleast_1d(values.astype(np.float64)) + 0.0
 
 
 def batches(case: Case, keys: list[Key], *, first: int, limit: int = READ_STEPS) -> Iterator[Batch]:
@@ -65,8 +38,8 @@ def batches(case: Case, keys: list[Key], *, first: int, limit: int = READ_STEPS)
             known = [pair for pair in pairs if pair is not None]
             yield Batch(
                 step,
-                row_hashes(*(pair[0] for pair in known)),
-                row_hashes(*(pair[1] for pair in known)),
+                hash_rows(*(pair[0] for pair in known)),
+                hash_rows(*(pair[1] for pair in known)),
             )
             continue
         names = [case.onset.judged[key].track.pair for key in keys]
