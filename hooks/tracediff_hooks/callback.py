@@ -12,6 +12,7 @@ from tracediff_hooks.outputs import Activations, OutputChoice
 from tracediff_hooks.recorder import Recorder
 from tracediff_hooks.replay import Replay, ReplayRefused
 from tracediff_hooks.replay.control import Control
+from tracediff_hooks.replay.own_batches import OwnBatches
 from tracediff_hooks.session import Session
 
 # model -> the hook last attached to it. An exception in `fit` leaves it there, and a second one on
@@ -95,6 +96,15 @@ class TraceCallback:
             overwrite=overwrite,
             compression=compression,
         )
+        self._own: Optional[Recorder] = None
+        if replay is not None and replay.own_batches is not None:
+            self._own = Recorder(
+                replay.own_batches,
+                level=level,
+                budget=budget,
+                overwrite=overwrite,
+                compression=compression,
+            )
         self._activations = activations if OutputChoice(activations) else False
         self._session: Optional[Session] = None
         self._hook: Any = None
@@ -117,7 +127,8 @@ class TraceCallback:
         if self._session is None:
             self._session = Session(self._recorder, activations=self._activations)
             if self._replay is not None:
-                self._session.replay = Control(self._replay, self._session)
+                own = None if self._own is None else OwnBatches(self._own, self.path)
+                self._session.replay = Control(self._replay, self._session, own)
         # Some generations tell the parameters before the model, some after it.
         self._session.begin_fit()
         self._session.fit_params = self.params
@@ -144,7 +155,16 @@ class TraceCallback:
 
         Returns:
             The hook that is attached to the model.
+
+        Raises:
+            ReplayRefused: the callback was made for a replay.
         """
+        if self._replay is not None:
+            raise ReplayRefused(
+                f"a block is recorded and not replayed to, so {self._replay.source} cannot be "
+                "replayed here",
+                hint="train with fit, and pass it TraceCallback(..., replay=...)",
+            )
         self._session = Session(self._recorder, activations=self._activations, whole=True)
         self.set_model(model)
         return self._hook
@@ -222,6 +242,8 @@ class TraceCallback:
         """Ends the trace; it happens by itself when the process ends."""
         self.stop("interrupted")
         self._recorder.close()
+        if self._own is not None:
+            self._own.close()
 
     def _implements_train_batch_hooks(self) -> bool:
         return False

@@ -92,11 +92,21 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TRACE",
         help="begin with the weights, moving statistics and optimizer slots that it began with",
     )
+    replay.add_argument(
+        "--own-slots",
+        action="store_true",
+        help="of the state it began with take the weights and moving statistics only",
+    )
     replay.add_argument("--batches-from", metavar="TRACE", help="feed its batches, in its order")
     replay.add_argument(
         "--lockstep",
         action="store_true",
         help="set the whole state to its state before every step: each difference is that step's",
+    )
+    replay.add_argument(
+        "--own-batches",
+        metavar="TRACE",
+        help="record there what the script's own pipeline gives while other batches are fed",
     )
     replay.add_argument(
         "--map",
@@ -218,23 +228,37 @@ def _replay(options: argparse.Namespace) -> Any:
 
     weights, batches = options.initial_weights_from, options.batches_from
     if weights is None and batches is None:
-        if options.lockstep or options.map:
-            raise ReplayRefused(
-                "{} needs a run to follow".format("--lockstep" if options.lockstep else "--map"),
-                hint="name it with --batches-from TRACE or --initial-weights-from TRACE",
-            )
+        for option in ("lockstep", "own_slots", "own_batches", "map"):
+            if getattr(options, option):
+                raise ReplayRefused(
+                    "--{} needs a run to follow".format(option.replace("_", "-")),
+                    hint="name it with --batches-from TRACE or --initial-weights-from TRACE",
+                )
         return None
     if weights is not None and batches is not None and weights != batches:
         raise ReplayRefused(
             f"--initial-weights-from {weights} and --batches-from {batches} name two runs",
             hint="a run is controlled by one other run",
         )
+    if options.own_slots and (weights is None or options.lockstep):
+        raise ReplayRefused(
+            "--own-slots leaves slots as they are while --initial-weights-from sets weights"
+            + (", and --lockstep sets both" if options.lockstep else ""),
+            hint="leave it out",
+        )
+    if options.own_batches and batches is None:
+        raise ReplayRefused(
+            "--own-batches records the script's batches while those of another run are fed",
+            hint="name that run with --batches-from TRACE; without it the trace itself holds them",
+        )
     return Replay(
         weights or batches,
         initial_weights=weights is not None,
         batches=batches is not None,
         state="every-step" if options.lockstep else "start",
+        slots=not options.own_slots,
         mapping=options.map,
+        own_batches=options.own_batches,
     )
 
 

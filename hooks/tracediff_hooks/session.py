@@ -107,6 +107,8 @@ class Session:
 
     def end_fit(self, status: str) -> None:
         """Brings everything to disk. Another fit of the same model continues the run."""
+        if self.replay is not None:
+            self.replay.end_fit(status)
         self._recorder.pause(status)
 
     def give_way(self) -> None:

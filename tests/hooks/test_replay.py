@@ -262,6 +262,7 @@ def attempts(tf23, folder):
         ("digests", "keeps no values of input/0"),
         ("other model", "no weight of"),
         ("labels", "label/0 has shape (8,), and this model's pipeline gives (n, 3)"),
+        ("block", "a block is recorded and not replayed to"),
         ("damaged", "hidden/kernel at step 0 is damaged"),
     ],
 )

@@ -20,6 +20,7 @@ from tracediff.compare._examination import Examination as Examination
 from tracediff.compare._follow import Progress as Progress
 from tracediff.compare._follow import Values, external_steps, follow
 from tracediff.compare._lockstep import local_errors
+from tracediff.compare._own_batches import of_batches, own_batches_notes
 from tracediff.compare._summary import describe, drift_rows, notes, run_summary
 from tracediff.compare.bounds import Bounds as Bounds
 from tracediff.compare.bounds import bounded, without_ignored
@@ -129,7 +130,8 @@ def _examined(
     pairing = pair_tensors(source_a, source_b, chosen.overrides(source_a, source_b))
     matched = align_steps(source_a, source_b, pairing, chosen.steps)
     pairing = with_counter(source_a, source_b, pairing, matched)
-    pairing = replace(pairing, unpaired=without_ignored(pairing.unpaired, limits))
+    unpaired = of_batches(without_ignored(pairing.unpaired, limits), source_a, source_b)
+    pairing = replace(pairing, unpaired=unpaired)
     run_a, run_b = aligned(source_a, source_b, pairing, matched)
     steps = len(matched.b)
     tracks = follow(run_a, run_b, pairing, steps=steps, progress=progress)
@@ -173,7 +175,10 @@ def _examined(
             offset=matched.offset,
             reason=matched.reason,
         ),
-        notes=notes(source_a, source_b, pairing, tracks, matched),
+        notes=(
+            *notes(source_a, source_b, pairing, tracks, matched),
+            *own_batches_notes(source_a, source_b, lambda own: compare(source_a, own)),
+        ),
         bounded=limits.given,
         lockstep=local_errors(source_a, source_b, judged),
     )

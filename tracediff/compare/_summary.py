@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tracediff.align import Pairing, StepMap
+from tracediff.compare._own_batches import beside
 from tracediff.diagnose import Case, agreed_before
 from tracediff.drift import Series, Track, growth, measure, squeezed
 from tracediff.model import (
@@ -301,6 +302,6 @@ def notes(
     class_a, class_b = (
         optimizer_class((r.about.get("optimizer") or {}).get("class")) for r in (a, b)
     )
-    if class_a != class_b:
+    if class_a != class_b and beside(a) is None and beside(b) is None:
         result.append(f"optimizer {class_a or 'unknown'} in A, {class_b or 'unknown'} in B")
     return tuple(result)

@@ -37,7 +37,7 @@ from tracediff_hooks.generations.step_taps import (
     take_off,
     view,
 )
-from tracediff_hooks.replay.in_step import play
+from tracediff_hooks.replay.in_step import StepPlayer
 from tracediff_hooks.session import Session
 from tracediff_hooks.state import StateTensor
 from tracediff_hooks.tensors import Key, Value
@@ -283,7 +283,7 @@ class CompiledStepHook(abc.ABC):
     def _call(self, function: Any, iterator: Any) -> Any:
         """One step: state, the framework's own step, state."""
         if self._session.replay is not None:
-            iterator = play(self._session.replay, self, iterator)
+            iterator = self._session.replay.play(StepPlayer(self), iterator)
         return self._run(function, iterator)
 
     def _run(self, function: Any, iterator: Any) -> Any:

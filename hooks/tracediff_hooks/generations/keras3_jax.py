@@ -13,7 +13,7 @@ import numpy as np
 from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.keras3 import Keras3Hook
 from tracediff_hooks.generations.step_taps import TAPS, StepTaps, replaced
-from tracediff_hooks.replay.refused import ReplayRefused
+from tracediff_hooks.replay.in_jax import JaxPlayer
 from tracediff_hooks.tensors import Key, Value
 
 State = Any
@@ -128,7 +128,8 @@ class Keras3JaxHook(Keras3Hook):
     def _call_with(self, function: Any, state: State, iterator: Any) -> Any:
         """One step: state, the framework's own step, state."""
         if self._session.replay is not None:
-            raise ReplayRefused("Keras 3 on JAX is recorded, and not replayed to")
+            player = JaxPlayer(self, state)
+            state, iterator = player.played(self._session.replay.play(player, (state, iterator)))
         guard = self._session.guard
         alive = self._session.alive
         before: Dict[Key, np.ndarray] = {}

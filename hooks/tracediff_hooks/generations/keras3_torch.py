@@ -12,7 +12,7 @@ from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.keras3 import Keras3Hook
 from tracediff_hooks.generations.step_taps import Pairs, StepTaps
 from tracediff_hooks.outputs import LayerOutput
-from tracediff_hooks.replay.in_torch import play
+from tracediff_hooks.replay.in_torch import TorchPlayer
 from tracediff_hooks.tensors import Key, Value
 
 
@@ -85,7 +85,7 @@ class Keras3TorchHook(Keras3Hook):
 
     def _call(self, function: Any, iterator: Any) -> Any:
         if self._session.replay is not None:
-            iterator = play(self._session.replay, self, iterator)
+            iterator = self._session.replay.play(TorchPlayer(self), iterator)
         return self._run(function, iterator)
 
     def _read_created(self) -> None:

@@ -21,7 +21,7 @@ from tracediff_hooks.generations.graph_optimizer import (
 )
 from tracediff_hooks.generations.graph_outputs import calls_in_graph
 from tracediff_hooks.names import is_model, metric_name, named_layers
-from tracediff_hooks.replay.in_graph import play
+from tracediff_hooks.replay.in_graph import GraphPlayer
 from tracediff_hooks.session import Session
 from tracediff_hooks.state import StateTensor, weight_tensors
 from tracediff_hooks.tensors import Key, SparseRows, Value
@@ -238,7 +238,7 @@ class KerasGraphHook:
             self.detach()
             return function(inputs)
         if self._session.replay is not None:
-            inputs = play(self._session.replay, self, inputs)
+            inputs = self._session.replay.play(GraphPlayer(self), inputs)
         if not self._session.alive:
             return function(inputs)
         guard = self._session.guard

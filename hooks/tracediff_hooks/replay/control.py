@@ -7,10 +7,11 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from tracediff_hooks.describe import describe_model
+from tracediff_hooks.describe import StackDescription, describe_model
 from tracediff_hooks.replay.options import Replay
+from tracediff_hooks.replay.own_batches import OwnBatches
 from tracediff_hooks.replay.pairing import StatePairing, left_over, pair_state
-from tracediff_hooks.replay.reader import BATCH_ROLES, RecordedRun, draws
+from tracediff_hooks.replay.reader import BATCH_ROLES, STATE_ROLES, RecordedRun, draws
 from tracediff_hooks.replay.refused import ReplayRefused
 from tracediff_hooks.state import StateTensor
 from tracediff_hooks.tensors import Key
@@ -20,10 +21,24 @@ Batch = Dict[Key, np.ndarray]
 
 
 class Player:
-    """What a generation does for a replay. The methods that raise are to be overridden."""
+    """What a generation does for a replay. The methods that raise are to be overridden.
 
-    model: Any
-    layers: Sequence[Any]
+    Args:
+        hook: the generation's hook, attached to the model.
+    """
+
+    def __init__(self, hook: Any) -> None:
+        self._hook = hook
+        self.model: Any = hook._model
+
+    @property
+    def layers(self) -> Sequence[Any]:
+        """The model's layers with their canonical names."""
+        return self._hook._layers  # type: ignore[no-any-return]
+
+    def describe(self) -> StackDescription:
+        """What the generation tells about itself."""
+        return self._hook._describe()  # type: ignore[no-any-return]
 
     def state(self, inputs: Sequence[np.ndarray]) -> List[StateTensor]:
         """All of the state; makes the variables that the first step would make.
@@ -39,6 +54,10 @@ class Player:
 
     def draw(self, fed: Any) -> Any:
         """What the script's own pipeline gives for this step; raises where its epoch ends."""
+        raise NotImplementedError
+
+    def arrays(self, own: Any) -> Dict[Key, np.ndarray]:
+        """The tensors of a batch of the script's own pipeline, by role and name."""
         raise NotImplementedError
 
     def feed(self, fed: Any, own: Any, batch: Batch, *, weighted: bool) -> Any:
@@ -58,11 +77,18 @@ class Player:
 
 
 class Control:
-    """The replay of one script: which run and step of A comes next, and what is controlled."""
+    """The replay of one script: which run and step of A comes next, and what is controlled.
 
-    def __init__(self, replay: Replay, session: Any) -> None:
+    Args:
+        replay: what is asked for.
+        session: the recording of the script.
+        own: records what the script's own pipeline gives; None where nothing does.
+    """
+
+    def __init__(self, replay: Replay, session: Any, own: Optional[OwnBatches] = None) -> None:
         self._replay = replay
         self._session = session
+        self._own = own
         self._schema: Optional[Tuple[Any, ...]] = None
         self._model: Any = None
         self._runs = 0
@@ -81,6 +107,11 @@ class Control:
     def begin_fit(self) -> None:
         """A fit begins."""
         self._in_fit = 0
+
+    def end_fit(self, status: str) -> None:
+        """A fit ends with a status, as `Session.end_fit` has it."""
+        if self._own is not None:
+            self._own.end_fit(status)
 
     def about(self) -> Mapping[str, Any]:
         """What is controlled and what is not, for the attributes of the run."""
@@ -114,6 +145,9 @@ class Control:
             self._set_state(player, run)
         if self._replay.batches:
             fed = self._feed(player, run, fed, own)
+            if self._own is not None:
+                epoch, batch = self._session.epoch, self._session.batch
+                self._own.step(lambda: player.arrays(own), epoch, batch)
         self._compare_epochs(run)
         self._step += 1
         self._in_fit += 1
@@ -147,6 +181,8 @@ class Control:
             *((t.spec.role, t.spec.name, t.spec.shape, t.spec.trainable) for t in state),
         )
         if schema == self._schema:
+            if self._own is not None:
+                self._own.begin_fit(self._session.fit_params)
             return
         if known:
             run = self._replay.trace.run(self._runs)
@@ -154,6 +190,9 @@ class Control:
         self._run, self._step = run, 0
         self._runs += 1
         self._begin_run(player, run, state)
+        if self._own is not None:
+            expected = self._session.expected_steps()
+            self._own.begin_run(player.describe(), self._session.fit_params, expected)
 
     def _inputs(self, run: RecordedRun) -> List[np.ndarray]:
         found = []
@@ -169,7 +208,8 @@ class Control:
         self._about.update(run=run.path, fingerprint=run.fingerprint(), steps=run.steps)
         words = []
         if self._replay.initial_weights:
-            self._pairing = pair_state(run, state, self._replay.mapping)
+            roles = STATE_ROLES if self._replay.slots else ("weight",)
+            self._pairing = pair_state(run, state, self._replay.mapping, roles=roles)
             words.append(self._state_words(run, state))
         if self._replay.batches:
             if not any(tensor.column >= 0 for tensor in run.of_roles("input")):
@@ -208,7 +248,10 @@ class Control:
             self._session.event("replay-uncontrolled", "not carried over: " + left_over(left))
         moment = "its state before every step" if self._replay.lockstep else "its initial state"
         slots = len(pairing.carried) - pairing.weights
-        return f"{moment} ({pairing.weights} of {weights} weights, {slots} slots)"
+        count = f"{pairing.weights} of {weights} weights, {slots} slots"
+        if not self._replay.slots:
+            moment, count = "its initial weights", f"{pairing.weights} of {weights}"
+        return f"{moment} ({count})"
 
     def _set_state(self, player: Player, run: RecordedRun) -> None:
         assert self._pairing is not None

@@ -4,29 +4,15 @@ from typing import Any, Dict, List, Sequence
 
 import numpy as np
 
-from tracediff_hooks.replay.control import Batch, Control, Player, Values
+from tracediff_hooks.replay.control import Batch, Player, Values
 from tracediff_hooks.replay.leaves import fitted
 from tracediff_hooks.replay.refused import ReplayRefused
 from tracediff_hooks.state import StateTensor
 from tracediff_hooks.tensors import Key
 
 
-def play(control: Control, hook: Any, inputs: Any) -> Any:
-    """What the train function is to be called with for the next step."""
-    return control.play(GraphPlayer(hook), inputs)
-
-
 class GraphPlayer(Player):
     """Sets the variables of a graph, and feeds its train function."""
-
-    def __init__(self, hook: Any) -> None:
-        self._hook = hook
-        self.model = hook._model
-
-    @property
-    def layers(self) -> Sequence[Any]:  # type: ignore[override]
-        """The model's layers with their canonical names."""
-        return self._hook._layers  # type: ignore[no-any-return]
 
     def state(self, inputs: Sequence[np.ndarray]) -> List[StateTensor]:  # noqa: ARG002
         """All of the state: a graph has it before the first step."""
@@ -40,6 +26,10 @@ class GraphPlayer(Player):
     def draw(self, fed: Any) -> Any:
         """What the script's own pipeline gives: the framework has drawn it already."""
         return fed
+
+    def arrays(self, own: Any) -> Dict[Key, np.ndarray]:
+        """The tensors of a batch of the script's own pipeline, by role and name."""
+        return self._hook._batch(own)  # type: ignore[no-any-return]
 
     def feed(self, fed: Any, own: Any, batch: Batch, *, weighted: bool) -> Any:  # noqa: ARG002
         """The arguments of the train function with A's batch in place of the script's."""

@@ -3,32 +3,19 @@
 The compiled step takes an iterator, so it is given one over a batch of A.
 """
 
-from typing import Any, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 
-from tracediff_hooks.replay.control import Batch, Control, Player, Values
+from tracediff_hooks.replay.control import Batch, Player, Values
 from tracediff_hooks.replay.leaves import fitted, leaves, rebuilt
 from tracediff_hooks.replay.refused import ReplayRefused
 from tracediff_hooks.state import StateTensor
-
-
-def play(control: Control, hook: Any, iterator: Any) -> Any:
-    """The iterator from which the next step is to take its batch."""
-    return control.play(StepPlayer(hook), iterator)
+from tracediff_hooks.tensors import Key
 
 
 class StepPlayer(Player):
     """Sets the variables of a model of TensorFlow 2, and feeds its compiled step."""
-
-    def __init__(self, hook: Any) -> None:
-        self._hook = hook
-        self.model = hook._model
-
-    @property
-    def layers(self) -> Sequence[Any]:  # type: ignore[override]
-        """The model's layers with their canonical names."""
-        return self._hook._layers  # type: ignore[no-any-return]
 
     def state(self, inputs: Sequence[np.ndarray]) -> List[StateTensor]:
         """All of the state; makes the variables that the first step would make."""
@@ -56,6 +43,10 @@ class StepPlayer(Player):
     def draw(self, fed: Any) -> Any:
         """The next batch of the script's own pipeline."""
         return next(fed)
+
+    def arrays(self, own: Any) -> Dict[Key, np.ndarray]:
+        """The tensors of a batch of the script's own pipeline, by role and name."""
+        return {key: self._on_host(value) for key, value in self._hook._batch(own).items()}
 
     def feed(self, fed: Any, own: Any, batch: Batch, *, weighted: bool) -> Any:  # noqa: ARG002
         """An iterator over one batch of A, nested as the script's own."""
@@ -113,6 +104,9 @@ class StepPlayer(Player):
 
     def _tensor(self, value: np.ndarray) -> Any:
         return self._hook._tensorflow.convert_to_tensor(value)
+
+    def _on_host(self, value: Any) -> np.ndarray:
+        return np.array(value)
 
     def _dtype(self, tensor: Any) -> Any:
         dtype = tensor.dtype

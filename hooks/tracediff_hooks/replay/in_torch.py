@@ -2,13 +2,10 @@
 
 from typing import Any
 
-from tracediff_hooks.replay.control import Batch, Control, Values
+import numpy as np
+
+from tracediff_hooks.replay.control import Batch, Values
 from tracediff_hooks.replay.in_step import StepPlayer
-
-
-def play(control: Control, hook: Any, data: Any) -> Any:
-    """The batch that the next step is to be called with."""
-    return control.play(TorchPlayer(hook), data)
 
 
 class TorchPlayer(StepPlayer):
@@ -35,6 +32,9 @@ class TorchPlayer(StepPlayer):
 
     def _tensor(self, value: Any) -> Any:
         return self._hook._keras.ops.convert_to_tensor(value)
+
+    def _on_host(self, value: Any) -> np.ndarray:
+        return np.array(self._hook._keras.ops.convert_to_numpy(value))
 
     def _dtype(self, tensor: Any) -> Any:
         return self._hook._keras.backend.standardize_dtype(tensor.dtype)

@@ -76,13 +76,26 @@ class StatePairing(NamedTuple):
 
 
 def pair_state(
-    run: RecordedRun, state: Sequence[StateTensor], mapping: Optional[NameMapping]
+    run: RecordedRun,
+    state: Sequence[StateTensor],
+    mapping: Optional[NameMapping],
+    *,
+    roles: Sequence[str] = STATE_ROLES,
 ) -> StatePairing:
-    """Pairs the state tensors of B's model with those that A recorded."""
+    """Pairs the state tensors of B's model with those that A recorded.
+
+    Args:
+        run: A's run.
+        state: the state of B's model.
+        mapping: which tensor is which, None for by name and shape.
+        roles: the roles that are to be carried over; of others nothing is said.
+    """
     carried: List[Carry] = []
     left: Dict[str, str] = {}
     used = set()
     for tensor in state:
+        if tensor.spec.role not in roles:
+            continue
         parts, reason = _parts(run, tensor, mapping)
         if parts:
             carried.append(Carry(tensor, parts))
@@ -91,7 +104,7 @@ def pair_state(
             left[tensor.spec.name] = reason
     unused = {
         tensor.name: "this run has no such " + tensor.role
-        for tensor in run.of_roles(*STATE_ROLES)
+        for tensor in run.of_roles(*roles)
         if tensor.key not in used and tensor.name not in left
     }
     return StatePairing(carried, left, unused)

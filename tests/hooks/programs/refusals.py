@@ -13,6 +13,7 @@ import numpy as np
 from frameworks import keras, start
 
 from tracediff_hooks import Replay, ReplayRefused, TraceCallback
+from tracediff_hooks import record as record_block
 
 FOLDER = Path(sys.argv[1])
 STREAM = np.random.RandomState(3)
@@ -58,6 +59,14 @@ def attempt(name, source, made=None, x=X, y=Y, fits=1, epochs=1, **options):
     return [message, counting.batches]
 
 
+def block(source):
+    try:
+        with record_block(model(), FOLDER / "b-block.zarr", replay=Replay(source)):
+            return [None, 1]
+    except ReplayRefused as error:
+        return [str(error), 0]
+
+
 def damaged(source):
     import shutil
 
@@ -93,6 +102,7 @@ def main():
     yield "damaged", attempt("damaged", damaged(good))
     yield "longer", attempt("longer", good, epochs=3)
     yield "second fit", attempt("second-fit", good, fits=2)
+    yield "block", block(good)
 
 
 if __name__ == "__main__":

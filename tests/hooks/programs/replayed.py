@@ -53,7 +53,11 @@ def layers(kind):
 
 def optimizer(name):
     make = keras.optimizers
-    momentum = {"sgd": {}, "momentum": {"momentum": 0.9}}
+    momentum = {
+        "sgd": {},
+        "momentum": {"momentum": 0.9},
+        "nesterov": {"momentum": 0.9, "nesterov": True},
+    }
     if name in momentum:
         return make.SGD(0.05, **momentum[name])
     # Every rule by its default rate and epsilon would hide the formula behind the defaults.
