@@ -317,6 +317,32 @@ class RelativeL2:
     max: float
 
 
+@dataclass(frozen=True, slots=True)
+class GrowthFit:
+    """What was fitted to a drift that grows.
+
+    Attributes:
+        rate: What it grows by in a step. For growth ``exponential`` that is the slope of the
+            logarithm, so that it grows to exp(rate) of itself. For ``linear`` it is relative L2 a
+            step. None for a ``jump``.
+        doubling_steps: Steps in which it doubles, for ``exponential``; None where it shrinks.
+        power: For ``linear``, the power of the step count that fits best: 1 for what adds up, less
+            for what cancels in part.
+        r_squared: Share of the variance that the fit explains: of the logarithm for
+            ``exponential``, of the drift for ``linear``. For ``jump`` the fit is a level before and
+            one after.
+        first_step: The first step that was fitted.
+        last_step: The last one; what is level after that was not.
+    """
+
+    rate: float | None
+    doubling_steps: float | None
+    power: float | None
+    r_squared: float
+    first_step: int
+    last_step: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class DriftRow:
     """How one tensor drifts apart over the compared steps.
@@ -357,6 +383,7 @@ class DriftRow:
         ulp_quantiles: The same of distances in ulp.
         precision_only: Whether the two are of different precision and equal in the narrower one.
         update: How the changes that steps make to a weight differ, or None for other tensors.
+        growth_fit: What was fitted to the drift, or None where it does not grow.
     """
 
     tensor: str
@@ -390,6 +417,7 @@ class DriftRow:
     ulp_quantiles: tuple[float, ...] | None = None
     precision_only: bool = False
     update: UpdateRow | None = None
+    growth_fit: GrowthFit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,6 +439,69 @@ class UpdateRow:
     cosine: float | None
     sign_agreement: float | None
     norm_ratio: float | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerPart:
+    """How the tensors of one role in one layer drift, taken together.
+
+    At each step that is the norm of all their differences over that of all their larger norms,
+    sqrt(sum ‖a - b‖²) / sqrt(sum max(‖a‖, ‖b‖)²), so that each counts by its size.
+
+    Attributes:
+        role: Their role, or ``update`` for what steps did to the weights.
+        slot: Which slot, for role ``slot``: those of other kinds are of other sizes.
+        tensors: How many tensors.
+        first_step: First step at which bits of any differ, or None.
+        relative_l2: Summary of the relative L2 drift.
+        growth: Its shape over the steps.
+        jump_step: Where it jumps, for growth ``jump``.
+        growth_fit: What was fitted to it, or None where it does not grow.
+        unknown_steps: Steps at which one differs by nobody knows how much, so that neither is
+            known of all.
+        steps: The step of each entry of ``series``.
+        series: Relative L2 per compared step; for state, after the step. NaN where not known.
+    """
+
+    role: str
+    slot: str | None
+    tensors: int
+    first_step: int | None
+    relative_l2: RelativeL2
+    growth: Growth
+    jump_step: int | None
+    growth_fit: GrowthFit | None
+    unknown_steps: int
+    steps: NDArray[np.int64]
+    series: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LayerRow:
+    """How one layer drifts.
+
+    Attributes:
+        layer: Its canonical name in A.
+        order: Execution order in A of its first tensor.
+        first_step: First step at which bits of any of its tensors differ, or None.
+        first_significant_step: First step at which any is beyond what rounding explains, or None.
+        origin: True where a significant difference begins in a tensor of this layer, False where
+            all are inherited, None where there is none.
+        origins: The tensors in which one begins, as role and canonical name.
+        parts: Its tensors by role, in the order in which a step computes them.
+    """
+
+    layer: str
+    order: int
+    first_step: int | None
+    first_significant_step: int | None
+    origin: bool | None
+    origins: tuple[tuple[str, str], ...]
+    parts: tuple[LayerPart, ...]
+
+    def part(self, role: str, slot: str | None = None) -> LayerPart | None:
+        """Return the part of a role, and of a slot, or None."""
+        return next((one for one in self.parts if (one.role, one.slot) == (role, slot)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -465,6 +556,7 @@ class Comparison:
         notes: What a reader should know besides: versions, incomplete traces, other dtypes.
         bounded: Whether tolerances were given; ``rounding`` means within those, too, then.
         lockstep: Where B began every step with A's state, what single steps make other; else None.
+        layers: A row for every layer of which a tensor was compared, in execution order.
     """
 
     a: RunSummary
@@ -480,6 +572,7 @@ class Comparison:
     notes: tuple[str, ...] = field(default=())
     bounded: bool = False
     lockstep: Lockstep | None = None
+    layers: tuple[LayerRow, ...] = ()
 
     @property
     def agree(self) -> bool:

@@ -19,6 +19,7 @@ from tracediff.compare._alignment import mapping_of as mapping_of
 from tracediff.compare._examination import Examination as Examination
 from tracediff.compare._follow import Progress as Progress
 from tracediff.compare._follow import Values, external_steps, follow
+from tracediff.compare._layers import layer_rows
 from tracediff.compare._lockstep import local_errors
 from tracediff.compare._own_batches import of_batches, own_batches_notes
 from tracediff.compare._summary import describe, drift_rows, notes, run_summary
@@ -181,6 +182,7 @@ def _examined(
         ),
         bounded=limits.given,
         lockstep=local_errors(source_a, source_b, judged),
+        layers=layer_rows(onset, run_a, run_b),
     )
     return Examination(comparison, case), matched
 

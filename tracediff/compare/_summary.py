@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tracediff.align import Pairing, StepMap
+from tracediff.compare._figures import first_bits, nan_safe, ratio, smallest, summarised
 from tracediff.compare._own_batches import beside
 from tracediff.diagnose import Case, agreed_before
-from tracediff.drift import Series, Track, growth, measure, squeezed
+from tracediff.drift import Course, Series, Track, growth, measure, squeezed
 from tracediff.model import (
     Difference,
     DriftRow,
     RelativeL2,
     RunSummary,
-    Stage,
     UpdateRow,
     WorstElement,
 )
 from tracediff.names import optimizer_class
-from tracediff.onset import Judged, Onset, Place, first_true, stage_of
+from tracediff.onset import Judged, Onset, Place
 from tracediff.trace import SKETCH_ERROR, Run
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def describe(onset: Onset, place: Place | None, case: Case, *, agreed: bool) -> 
     relative, maximum = float(cell["relative_l2"]), float(cell["max_abs"])
     if place.quantity == "update" and one.track.update is not None:
         update = one.track.update[place.step]
-        relative = _ratio(float(update["norm_difference"]), float(update["norm"]))
+        relative = ratio(float(update["norm_difference"]), float(update["norm"]))
         tolerance = max(case.update_tolerance(one.track, place.step), 1e-300)
     differing = worst = size = None
     pair = case.read(place.track.pair.key, place.step, place.moment)
@@ -93,10 +93,6 @@ def describe(onset: Onset, place: Place | None, case: Case, *, agreed: bool) -> 
     )
 
 
-def _ratio(above: float, below: float) -> float:
-    return above / below if below > 0.0 else math.nan
-
-
 def drift_rows(onset: Onset) -> tuple[DriftRow, ...]:
     """Return a row for every compared tensor."""
     return tuple(_row(onset, one) for one in onset.judged.values())
@@ -109,14 +105,10 @@ def _row(onset: Onset, one: Judged) -> DriftRow:
     everything = cells if before is None else np.concatenate([before[:1], cells])
     present = np.flatnonzero(cells["present"])
     drift = np.where(cells["known"], cells["relative_l2"], np.nan)
-    shape, jump = growth(
-        np.r_[everything["relative_l2"][0], drift] if before is not None else drift
-    )
-    if before is not None and jump is not None:
-        jump = max(0, jump - 1)
+    course = _course(everything, drift, before=before is not None)
     if pair.key in onset.chaotic:
-        shape, jump = "exponential", None
-    first_step, first_stage = _first_bits(track)
+        course = growth(drift, shape="exponential")
+    first_step, first_stage = first_bits(track)
     place = onset.firsts.get(pair.key)
     known = everything[everything["known"] & everything["differs"]]
     last = known[-1] if known.size else None
@@ -136,19 +128,19 @@ def _row(onset: Onset, one: Judged) -> DriftRow:
         first_significant_step=None if place is None else place.step,
         relative_l2=RelativeL2(
             first=float(nonzero[0]) if nonzero.size else 0.0,
-            median=math.nan if blind else _nan_safe(np.median, series),
+            median=math.nan if blind else nan_safe(np.median, series),
             last=float(series[-1]) if series.size else math.nan,
-            max=math.nan if blind else _nan_safe(np.max, np.r_[series, known["relative_l2"]]),
+            max=math.nan if blind else nan_safe(np.max, np.r_[series, known["relative_l2"]]),
         ),
         max_abs=math.nan
         if unseen
         else float(np.nan_to_num(everything["max_abs"]).max(initial=0.0)),
         max_ulp=None if unseen or not track.floats else int(everything["max_ulp"].max(initial=0)),
-        cosine=_smallest(known["cosine"]) if gradients else None,
-        sign_agreement=_smallest(known["sign_agreement"]) if gradients else None,
-        norm_ratio=None if last is None else _ratio(float(last["norm_b"]), float(last["norm_a"])),
-        growth=shape,
-        jump_step=jump,
+        cosine=smallest(known["cosine"]) if gradients else None,
+        sign_agreement=smallest(known["sign_agreement"]) if gradients else None,
+        norm_ratio=None if last is None else ratio(float(last["norm_b"]), float(last["norm_a"])),
+        growth=course.shape,
+        jump_step=course.jump,
         origin=None if place is None else pair.key in onset.origins,
         noise_driven=bool(one.noise.any()),
         chaotic=pair.key in onset.chaotic,
@@ -165,7 +157,15 @@ def _row(onset: Onset, one: Judged) -> DriftRow:
         ulp_quantiles=_quantiles(last, "ulp_quantiles") if track.floats else None,
         precision_only=_precision_only(track, everything),
         update=None if track.moves is None else _update_row(track.moves, floats=track.floats),
+        growth_fit=course.fit,
     )
+
+
+def _course(everything: Series, drift: NDArray[np.float64], *, before: bool) -> Course:
+    """Return how a drift goes on; that of state begins with what stands before the first step."""
+    if not before:
+        return growth(drift)
+    return growth(np.r_[everything["relative_l2"][0], drift]).moved(-1)
 
 
 def _passing(cells: Series, unit: NDArray[np.float64]) -> float | None:
@@ -190,48 +190,25 @@ def _precision_only(track: Track, cells: Series) -> bool:
 
 
 def _update_row(cells: Series, *, floats: bool) -> UpdateRow:
-    known = cells[cells["present"] & cells["differs"]]
-    series = np.where(cells["differs"], cells["relative_l2"], 0.0)[cells["present"]]
+    here = cells[cells["present"]]
+    apart = here["differs"]
+    known = here[apart & here["known"]]
+    series = np.where(apart, np.where(here["known"], here["relative_l2"], np.nan), 0.0)
+    unseen = bool(apart.any() and not known.size)
     last = known[-1] if known.size else None
     return UpdateRow(
-        relative_l2=RelativeL2(
-            first=float(known["relative_l2"][0]) if known.size else 0.0,
-            median=_nan_safe(np.median, series),
-            last=float(series[-1]) if series.size else math.nan,
-            max=_nan_safe(np.max, series),
-        ),
-        max_abs=float(known["max_abs"].max(initial=0.0)),
-        max_ulp=int(known["max_ulp"].max(initial=0)) if floats else None,
-        cosine=_smallest(known["cosine"]),
-        sign_agreement=_smallest(known["sign_agreement"]),
-        norm_ratio=None if last is None else _ratio(float(last["norm_b"]), float(last["norm_a"])),
+        relative_l2=summarised(series, apart=apart),
+        max_abs=math.nan if unseen else float(known["max_abs"].max(initial=0.0)),
+        max_ulp=int(known["max_ulp"].max(initial=0)) if floats and not unseen else None,
+        cosine=smallest(known["cosine"]),
+        sign_agreement=smallest(known["sign_agreement"]),
+        norm_ratio=None if last is None else ratio(float(last["norm_b"]), float(last["norm_a"])),
     )
 
 
 def _counted(cell: Any) -> bool:
     """Say whether elements were compared one by one."""
     return bool(cell["known"] and not cell["estimated"])
-
-
-def _first_bits(track: Track) -> tuple[int | None, Stage | None]:
-    after = first_true(track.after["differs"])
-    if track.before is not None:
-        before = first_true(track.before["differs"])
-        if before is not None and (after is None or before <= after):
-            return before, "state"
-    return after, None if after is None else stage_of(track.pair.role, "after")
-
-
-def _nan_safe(function: Any, values: Any) -> float:
-    known = values[~np.isnan(values)]
-    if not values.size:
-        return 0.0
-    return float(function(known)) if known.size else math.nan
-
-
-def _smallest(values: Any) -> float | None:
-    known = values[~np.isnan(values)]
-    return float(known.min()) if known.size else None
 
 
 def run_summary(run: Run) -> RunSummary:

@@ -2,12 +2,17 @@
 
 from tracediff.drift.cells import QUANTILES as QUANTILES
 from tracediff.drift.cells import Series as Series
+from tracediff.drift.growth import Course as Course
 from tracediff.drift.growth import growth as growth
 from tracediff.drift.measure import Drift as Drift
 from tracediff.drift.measure import measure as measure
 from tracediff.drift.measure import squeezed as squeezed
 from tracediff.drift.measure import squeezed_shape as squeezed_shape
+from tracediff.drift.source import MOMENTS as MOMENTS
+from tracediff.drift.source import Source as Source
 from tracediff.drift.source import nbytes as nbytes
+from tracediff.drift.together import together as together
+from tracediff.drift.together import unmeasured as unmeasured
 from tracediff.drift.track import Follower as Follower
 from tracediff.drift.track import Track as Track
 from tracediff.drift.track import follower as follower

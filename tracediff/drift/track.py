@@ -104,8 +104,8 @@ class Follower:
         self._fed = gradient is not None
         wanted = pair.role == "weight"
         self._update = np.zeros(self._steps, UPDATE) if wanted else None
-        self._moves = equal_cells(self._present[1::2]) if wanted else None
         self._updates = self._steps_to_update() if wanted else np.zeros(0, np.int64)
+        self._moves = self._moves_so_far() if wanted else None
 
     def _find_points(self, *, scalar: bool) -> None:
         """Work out which values to read: of equal pairs of digests only the first."""
@@ -149,6 +149,16 @@ class Follower:
         wanted &= self._present
         differs = self._unequal | (not self._same_dtype)
         return np.flatnonzero(wanted[::2] & wanted[1::2] & (differs[::2] | differs[1::2]))
+
+    def _moves_so_far(self) -> Series:
+        """Return the cells of updates before any is measured: equal ones, and unknown ones."""
+        present = self._present[::2] & self._present[1::2]
+        cells = equal_cells(present)
+        # Where both ends agree, so does what lies between them.
+        differs = self._unequal | (not self._same_dtype)
+        apart = present & (differs[::2] | differs[1::2])
+        cells[apart] = unknown_cells(1)[0]
+        return cells
 
     @property
     def nbytes(self) -> int:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
-from tracediff.model import Comparison, Difference, DriftRow, Finding
+from tracediff.model import Comparison, Difference, DriftRow, Finding, LayerPart, LayerRow
 
 SCHEMA = 1
 """Raised when a field of the object changes its meaning; new fields do not raise it."""
@@ -33,6 +33,7 @@ def as_object(comparison: Comparison) -> dict[str, Any]:
         "runs": {"a": asdict(comparison.a), "b": asdict(comparison.b)},
         "notes": list(comparison.notes),
         "lockstep": None if comparison.lockstep is None else asdict(comparison.lockstep),
+        "layers": [_layer(row) for row in comparison.layers],
     }
     return {key: _strict(value) for key, value in found.items()}
 
@@ -48,15 +49,22 @@ def _finding(one: Finding) -> dict[str, Any]:
     }
 
 
-def _row(row: DriftRow) -> dict[str, Any]:
+def _row(row: DriftRow | LayerPart) -> dict[str, Any]:
     # The series by step is for views that draw it; here it would be most of the output.
-    plain = {
+    found = {
         field.name: getattr(row, field.name)
         for field in fields(row)
-        if field.name not in ("steps", "series", "relative_l2")
+        if field.name not in ("steps", "series")
     }
-    update = None if row.update is None else asdict(row.update)
-    return {**plain, "relative_l2": asdict(row.relative_l2), "update": update}
+    return {
+        name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+        for name, value in found.items()
+    }
+
+
+def _layer(row: LayerRow) -> dict[str, Any]:
+    plain = {field.name: getattr(row, field.name) for field in fields(row)}
+    return {**plain, "parts": [_row(part) for part in row.parts]}
 
 
 def _strict(value: Any) -> Any:

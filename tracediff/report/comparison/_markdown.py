@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tracediff.model import Comparison
 from tracediff.report.comparison import _lockstep as lockstep
@@ -47,6 +47,7 @@ def _lines(comparison: Comparison) -> Iterator[str]:
     for rank, cause in enumerate(comparison.causes, start=1):
         yield f"{rank}. **`{cause.code}`** ({cause.confidence:.0%}): {_escaped(cause.summary)}"
         yield from (f"   - {_escaped(sentence)}" for sentence in phrases.reasons(cause))
+    yield from _layers(comparison)
     yield from _drift(comparison)
     if comparison.unpaired:
         yield from ("", "### Without a partner", "")
@@ -61,19 +62,30 @@ def _lines(comparison: Comparison) -> Iterator[str]:
         yield from (f"- {_escaped(note)}" for note in notes[:_ROWS])
 
 
+def _layers(comparison: Comparison) -> Iterator[str]:
+    rows = phrases.ranked_layers(comparison.layers)
+    if rows:
+        yield from ("", "### Drift by layer", "", f"{phrases.LAYERS}.", "")
+        cells = [phrases.layer_cells(row) for row in rows]
+        yield from _table(cells, phrases.LAYER_HEADER, phrases.LAYER_ALIGN)
+
+
 def _drift(comparison: Comparison) -> Iterator[str]:
     rows = phrases.ranked(comparison.drift)
-    if not rows:
-        return
-    yield from ("", "### Drift", "")
-    yield f"| {' | '.join(phrases.DRIFT_HEADER)} |"
-    rules = ("---:" if side == "r" else "---" for side in phrases.DRIFT_ALIGN)
+    if rows:
+        yield from ("", "### Drift", "")
+        cells = [phrases.drift_cells(row) for row in rows]
+        yield from _table(cells, phrases.DRIFT_HEADER, phrases.DRIFT_ALIGN)
+
+
+def _table(cells: Sequence[Sequence[str]], header: Sequence[str], align: str) -> Iterator[str]:
+    yield f"| {' | '.join(header)} |"
+    rules = ("---:" if side == "r" else "---" for side in align)
     yield f"| {' | '.join(rules)} |"
-    for row in rows[:_ROWS]:
-        name, *cells = phrases.drift_cells(row)
-        yield f"| `{name.replace('|', chr(92) + '|')}` | {' | '.join(cells)} |"
-    if len(rows) > _ROWS:
-        yield f"\n{len(rows) - _ROWS} more rows are left out."
+    for name, *rest in cells[:_ROWS]:
+        yield f"| `{name.replace('|', chr(92) + '|')}` | {' | '.join(rest)} |"
+    if len(cells) > _ROWS:
+        yield f"\n{len(cells) - _ROWS} more rows are left out."
 
 
 def _escaped(text: str) -> str:

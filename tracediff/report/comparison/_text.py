@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tracediff.model import Comparison, Finding, Unpaired
 from tracediff.report.comparison import _lockstep as lockstep
@@ -45,6 +45,7 @@ class _Report:
         yield from self._first()
         yield from self._lockstep()
         yield from self._causes()
+        yield from self._layers()
         yield from self._drift()
         yield from self._tolerances()
         yield from self._unpaired()
@@ -109,11 +110,32 @@ class _Report:
         for sentence in phrases.reasons(cause):
             yield from self._wrapped(printable(sentence), first="     - ", rest="       ")
 
+    def _layers(self) -> Iterator[str]:
+        rows = phrases.ranked_layers(self.comparison.layers)
+        if not rows:
+            return
+        yield from self._section(
+            "Drift by layer (relative L2 of its tensors together, the largest)"
+        )
+        yield from self._table(
+            [phrases.layer_cells(row) for row in rows[:_LINES]],
+            header=phrases.LAYER_HEADER,
+            align=phrases.LAYER_ALIGN,
+            spare=phrases.LAYER_SPARE,
+        )
+        if len(rows) > _LINES:
+            yield f"  ... {len(rows) - _LINES} more, --format json has all"
+
     def _drift(self) -> Iterator[str]:
         rows = phrases.ranked(self.comparison.drift)
         if rows:
             yield from self._section("Drift (relative L2 by tensor; steps where it first differs)")
-            yield from self._drift_table([phrases.drift_cells(row) for row in rows[:_ROWS]])
+            yield from self._table(
+                [phrases.drift_cells(row) for row in rows[:_ROWS]],
+                header=phrases.DRIFT_HEADER,
+                align=phrases.DRIFT_ALIGN,
+                spare=phrases.DRIFT_SPARE,
+            )
             if len(rows) > _ROWS:
                 yield f"  ... {len(rows) - _ROWS} more, --format json has all"
         equal = phrases.quiet(self.comparison)
@@ -122,20 +144,24 @@ class _Report:
             if not rows:
                 yield f"{equal[:1].upper()}{equal[1:]}."
 
-    def _drift_table(self, cells: list[list[str]]) -> list[str]:
-        """Return the table; what matters least is left out until names have room."""
-        lines = [list(phrases.DRIFT_HEADER), *cells]
-        kept = list(range(len(phrases.DRIFT_HEADER)))
-        for spare in phrases.DRIFT_SPARE:
+    def _table(
+        self, cells: list[list[str]], *, header: Sequence[str], align: str, spare: Sequence[str]
+    ) -> list[str]:
+        """Return a table; columns in ``spare`` are left out until names have room."""
+        lines = [list(header), *cells]
+        # What no row has anything in says nothing.
+        kept = [n for n in range(len(header)) if any(line[n] for line in cells)]
+        for name in spare:
             if self._room(lines, kept) >= _NAME_WIDTH:
                 break
-            kept.remove(phrases.DRIFT_HEADER.index(spare))
+            if header.index(name) in kept:
+                kept.remove(header.index(name))
         room = max(_NAME_WIDTH, self._room(lines, kept))
-        header, *rows = ([line[column] for column in kept] for line in lines)
+        head, *rows = ([line[column] for column in kept] for line in lines)
         return table(
             [[shorten(row[0], room), *row[1:]] for row in rows],
-            align="".join(phrases.DRIFT_ALIGN[column] for column in kept),
-            header=header,
+            align="".join(align[column] for column in kept),
+            header=head,
             indent=2,
             style=self.style,
         )
