@@ -201,6 +201,9 @@ def same_setting(a: Any, b: Any) -> bool:
         (True, False)
         >>> same_setting("keras.activations.relu", "relu"), same_setting([3, 3], (3, 3))
         (True, True)
+        >>> old = {"class_name": "L1L2", "config": {"l1": 0.0, "l2": 0.01}}
+        >>> same_setting(old, {"class_name": "L2", "config": {"l2": 0.01}})
+        True
     """
     if isinstance(a, bool) or isinstance(b, bool):
         return a is b or (not isinstance(a, str) and not isinstance(b, str) and a == b)
@@ -211,6 +214,9 @@ def same_setting(a: Any, b: Any) -> bool:
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
         return len(a) == len(b) and all(map(same_setting, a, b))
     if isinstance(a, Mapping) and isinstance(b, Mapping):
+        factors = _regularizer(a), _regularizer(b)
+        if None not in factors:
+            return same_setting(*factors)
         return _same_object(a, b)
     if isinstance(a, Mapping) and isinstance(b, str):
         return _spelled(a) == _bare(b)
@@ -219,6 +225,14 @@ def same_setting(a: Any, b: Any) -> bool:
     if isinstance(a, str) and isinstance(b, str):
         return _bare(a) == _bare(b)
     return bool(a == b)
+
+
+def _regularizer(value: Mapping[str, Any]) -> tuple[Any, Any] | None:
+    """Return the factors l1 and l2 of a regulariser, which generations give other classes."""
+    config = value.get("config")
+    if not isinstance(config, Mapping) or value.get("class_name") not in ("L1", "L2", "L1L2"):
+        return None
+    return config.get("l1", 0.0), config.get("l2", 0.0)
 
 
 _IDLE_KEYS = frozenset(

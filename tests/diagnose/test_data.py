@@ -168,6 +168,51 @@ def test_a_corrupted_element_is_named(tmp_path):
     assert any("other 15 rows" in line for line in found.evidence)
 
 
+def test_one_element_off_its_grid_is_no_matter_of_precision(tmp_path):
+    # Given images of 8 bits, one pixel of which is off
+    def bits(step, x, y):
+        return np.round(np.abs(x) * 20) / np.float32(255), y
+
+    def spoilt(step, x, y):
+        x, y = bits(step, x, y)
+        if step == 2:
+            x[5, 2] += np.float32(1e-3)
+        return x.astype(np.float32), y
+
+    # When the runs are compared
+    comparison = compared(tmp_path, changed(SGD, feed=bits), changed(SGD, feed=spoilt))
+    # Then it is called by its row, though rounding to the grid would take it back
+    assert codes(comparison) == ["data.content"]
+    assert place(comparison) == (2, "data", "input/0")
+
+
+def test_two_samples_that_changed_places_are_a_matter_of_order(tmp_path):
+    # Given two samples, each in the other's batch
+    samples, labels = whole(SGD)
+    order = np.arange(len(samples))
+    order[[3, SGD.batch + 4]] = order[[SGD.batch + 4, 3]]
+
+    def exchanged(step, x, y):
+        rows = order[step % BATCHES * SGD.batch :][: SGD.batch]
+        return samples[rows], labels[rows]
+
+    # When the runs are compared, then nothing is called corrupted: all samples are there
+    comparison = compared(tmp_path, SGD, changed(SGD, feed=exchanged))
+    assert codes(comparison) == ["data.order"]
+    assert place(comparison) == (0, "data", "input/0")
+
+
+def test_labels_that_part_before_batches_are_cut_otherwise_are_explained(tmp_path):
+    # Given other labels from the first step, and a partial batch later
+    def partial(step, x, y):
+        y = np.roll(y, 1, axis=1)
+        return (x[:5], y[:5]) if step % BATCHES == BATCHES - 1 else (x, y)
+
+    # When the runs are compared, then both are named, the first difference first
+    comparison = compared(tmp_path, changed(SGD, feed=partial), SGD)
+    assert codes(comparison) == ["data.labels", "data.batching"]
+
+
 def test_other_samples_are_not_called_a_transformation(tmp_path):
     comparison = compared(tmp_path, SGD, changed(SGD, seed=77))
     assert codes(comparison)[0] in {"data.content", "data.labels"}

@@ -42,6 +42,21 @@ def test_another_distribution_of_the_same_variance(tmp_path, seed):
     assert "init.distribution" in codes(comparison)
 
 
+def test_weights_rounded_to_another_format_are_no_other_draw(tmp_path):
+    # Given a run whose weights are the other's in float16
+    def coarse(key, value):
+        rounds = key[0] == "weight"
+        return value.astype(np.float16).astype(np.float32) if rounds else value
+
+    a = make_trace(tmp_path / "a.zarr", train(WIDE))
+    # When they are compared
+    comparison = compare(a, starting(tmp_path / "b.zarr", WIDE, coarse))
+    # Then it is a matter of precision
+    found = comparison.causes[0]
+    assert (found.code, found.b) == ("precision", "float16")
+    assert not {"init.draw", "init.distribution"} & set(codes(comparison))
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

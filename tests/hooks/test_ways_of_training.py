@@ -423,6 +423,15 @@ def test_a_subclassed_model_that_is_built_by_its_first_step(ways):
     assert way.facts["left_behind"] == []
 
 
+@only("tf2.3", "keras3")
+def test_a_subclassed_model_whose_build_was_called(ways):
+    # Given a subclassed model that says it is built, though Keras 3 has made no layer's weights
+    way = ways["subclassed_said_built"]
+    # Then it trains, and is recorded from the first step
+    assert_batches(way.run, batches_of(way.arrays["x"], way.arrays["y"]))
+    assert_true(way)
+
+
 def test_adam_keeps_its_moments_in_the_trace(ways):
     # Given Adam
     way = ways["adam"]

@@ -47,7 +47,8 @@ class Change:
         remedy: What restores the old behaviour.
         optimizer: Optimizer classes that it concerns; empty where it is none's.
         values: What the old and the new family show, or None.
-        layer: What must stand in both configurations for the change to be asked for.
+        layer: What must stand in both configurations for the change to be asked for: keys, of
+            layers of some classes where it says so, and their value, or any where it gives none.
     """
 
     id: str

@@ -20,7 +20,7 @@ from tracediff.diagnose.known import known_changes
 from tracediff.diagnose.metrics import metrics
 from tracediff.diagnose.optimizer import hyperparameters, learning_rate, rule, unlike_updates
 from tracediff.diagnose.precision import precision
-from tracediff.diagnose.state import external, trainable
+from tracediff.diagnose.state import constraints, external, trainable
 from tracediff.diagnose.structure import structure, unpaired_slots
 from tracediff.diagnose.unexplained import rounding, unexplained
 from tracediff.diagnose.weighing import explains, weighed
@@ -33,6 +33,7 @@ RULES: tuple[Rule, ...] = (
     initial_weights,
     initial_slots,
     external,
+    constraints,
     trainable,
     structure,
     unpaired_slots,

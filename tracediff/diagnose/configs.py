@@ -29,9 +29,6 @@ _IDLE = frozenset(
         "fused",
         "time_major",
         "zero_output_for_mask",
-        "layer",
-        "backward_layer",
-        "cell",
         "input_dim",
         "input_length",
         "lora_rank",
@@ -40,6 +37,10 @@ _IDLE = frozenset(
         "activity_regularizer_config",
     }
 )
+_WRAPPED = ("layer", "backward_layer", "cell")
+"""Settings of wrappers that hold a layer of their own, with its class and settings."""
+CONSTRAINT = "_constraint"
+"""What the settings end in that bound a weight after its update."""
 _RANDOM = (
     *("Dropout", "GaussianNoise", "RandomFlip", "RandomRotation", "RandomZoom"),
     *("RandomTranslation", "RandomContrast", "RandomCrop", "RandomBrightness"),
@@ -85,15 +86,38 @@ def layer_settings(case: Case) -> Iterator[Setting]:
         if kind != other_kind and kind and other_kind and not _same_kind(kind, other_kind):
             yield Setting(name, kind, "class", kind, other_kind)
             continue
-        config, other_config = layer.get("config") or {}, other.get("config") or {}
-        for key in config.keys() & other_config.keys():
-            if key in _IDLE or key.endswith("_initializer"):
+        config, other_config = (unwrapped(one.get("config") or {}) for one in (layer, other))
+        for key in sorted(config.keys() & other_config.keys()):
+            bare = key.rpartition(".")[2]
+            if bare in _IDLE or bare.endswith("_initializer"):
                 continue
             a, b = config[key], other_config[key]
-            if key == "axis" and _may_be_last(a, b):
+            if bare == "axis" and _may_be_last(a, b):
                 continue
-            if not same_setting(a, b) and not (_inert(key, a) and _inert(key, b)):
+            if bare == "class" and _same_kind(a, b):
+                continue
+            if not same_setting(a, b) and not (_inert(bare, a) and _inert(bare, b)):
                 yield Setting(name, kind, key, a, b)
+
+
+def unwrapped(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with those of a wrapped layer beside them, as `layer.units`.
+
+    Of a layer that runs both ways, the way back is left out where it is set like the way there.
+    """
+    flat = {key: value for key, value in config.items() if key not in _WRAPPED}
+    inner: dict[str, Any] = {}
+    for key in _WRAPPED:
+        held = config.get(key)
+        if not isinstance(held, Mapping) or not isinstance(held.get("config"), Mapping):
+            continue
+        settings = {**unwrapped(held["config"]), "class": class_name(held.get("class_name"))}
+        if key == "layer":
+            inner = settings
+        for bare, value in settings.items():
+            if key != "backward_layer" or bare not in inner or inner[bare] != value:
+                flat[f"{key}.{bare}"] = value
+    return flat
 
 
 def _same_kind(a: str, b: str) -> bool:

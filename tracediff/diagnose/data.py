@@ -28,7 +28,8 @@ def data(case: Case) -> Iterable[Finding]:
             found = [*both, *(one for one in found if one not in unlike)]
             reordered = both
         yield from found
-    if any(finding.code == "data.batching" for finding in reordered):
-        return
-    yield from labels(case, reordered=bool(reordered))
-    yield from sample_weights(case, reordered=bool(reordered))
+    cut = [one.step or 0 for one in reordered if one.code == "data.batching"]
+    # Once batches are cut otherwise, everything in them stands elsewhere.
+    end = min(cut, default=None)
+    yield from labels(case, reordered=bool(reordered) and end is None, before=end)
+    yield from sample_weights(case, reordered=bool(reordered) and end is None, before=end)

@@ -64,9 +64,10 @@ def data_order(case: Case) -> Iterable[Finding]:
     share = sum(row in known for row in here.b) / max(1, len(here.b))
     wrong = sum(one != other for one, other in zip(here.a, here.b, strict=True))
     outside = sum(row in known and row not in here.a for row in here.b)
-    if share >= _MOSTLY and wrong > 1 and outside:
-        rows_a, rows_b = _counted(found)
-        common = sum((rows_a & rows_b).values()) / max(1, sum(rows_b.values()))
+    rows_a, rows_b = _counted(found)
+    common = sum((rows_a & rows_b).values()) / max(1, sum(rows_b.values()))
+    # One row that A has elsewhere may be a repeated sample; not where nothing else is in B.
+    if share >= _MOSTLY and outside and (wrong > 1 or rows_a == rows_b):
         steps = f"steps {found[0].step} to {found[-1].step}"
         yield Finding(
             code="data.order",

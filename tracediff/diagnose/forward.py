@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from tracediff.diagnose.case import Case
-from tracediff.diagnose.configs import Setting, layer_settings, random_layers
+from tracediff.diagnose.configs import CONSTRAINT, Setting, layer_settings, random_layers
 from tracediff.diagnose.numbers import listed, plain, shown
 from tracediff.model import Finding
 from tracediff.names import same_setting
@@ -43,6 +43,8 @@ def layers(case: Case) -> Iterable[Finding]:
             confirmed = any(case.is_origin(p) for p in case.firsts("gradient"))
         if setting.layer in moving and setting.key in ("momentum", "class"):
             continue
+        if setting.key.endswith(CONSTRAINT):
+            continue  # It acts on weights, after their update
         if setting.layer in reshaped and setting.key in _SHAPING:
             continue
         alone = 0.9 if len(settings) == 1 else 0.75

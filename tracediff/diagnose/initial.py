@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from tracediff.diagnose.initialisers import (
     same,
 )
 from tracediff.diagnose.numbers import listed, short
+from tracediff.diagnose.roundings import rounded
 from tracediff.model import Finding, Side
 from tracediff.names import model_layers, split_slot
 from tracediff.onset import Place
@@ -48,13 +49,21 @@ def initial_weights(case: Case) -> Iterable[Finding]:
     """Tell apart weights drawn anew and weights drawn from something else."""
     places = [place for place in case.firsts("weight") if _at_start(case, place)]
     verdicts: list[_Verdict] = []
+    coarse: dict[tuple[str, str], list[str]] = {}
     shapes: dict[str, tuple[int, ...]] = {}
+    unknown = 0
     for place in places:
         pair = case.read(place.track.pair.key, case.start, "before")
-        if pair is not None:
-            verdicts.append(_compare(case, place, pair, tests=len(places)))
-            shapes[place.track.pair.name] = pair[0].shape
-    unknown = len(places) - len(verdicts)
+        if pair is None:
+            unknown += 1
+            continue
+        format_of = rounded(*(one.astype(np.float64) for one in pair), drawn=True)
+        if format_of is not None:
+            coarse.setdefault(format_of, []).append(place.track.pair.name)
+            continue
+        verdicts.append(_compare(case, place, pair, tests=len(places)))
+        shapes[place.track.pair.name] = pair[0].shape
+    yield from _coarser(case, coarse)
     others = [one for one in verdicts if one.other]
     draws = [one for one in verdicts if not one.other]
     for one in others:
@@ -98,6 +107,23 @@ def initial_weights(case: Case) -> Iterable[Finding]:
             stage="state",
             step=case.start,
             evidence=('record with level="full" to tell another draw from another initialiser',),
+        )
+
+
+def _coarser(case: Case, found: Mapping[tuple[str, str], list[str]]) -> Iterable[Finding]:
+    """Name the number format in which one run holds the other's weights."""
+    for (side, name), weights in found.items():
+        yield Finding(
+            code="precision",
+            summary=f"{side} starts from the other run's weights, rounded to {name}: "
+            f"{listed(weights)}.",
+            confidence=0.96,
+            stage="state",
+            step=case.start,
+            subject=name,
+            a=name if side == "A" else "finer",
+            b=name if side == "B" else "finer",
+            evidence=(f"rounding the other run's weights to {name} gives {side}'s exactly",),
         )
 
 

@@ -6,13 +6,14 @@ numbers of the comparison show what it says they show.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
 from tracediff.catalogue import FAMILIES, Change, changes
 from tracediff.diagnose.case import Case
+from tracediff.diagnose.configs import unwrapped
 from tracediff.diagnose.numbers import plain, shown
 from tracediff.model import Finding
 from tracediff.names import class_name, model_layers, same_setting
@@ -152,23 +153,32 @@ def known_changes(case: Case) -> Iterable[Finding]:
 
 def _shown_in_both(case: Case, wanted: Any) -> Iterator[tuple[str, str, Any]]:
     """Yield layers, keys and values of settings that both models have and a change concerns."""
-    others = {str(one.get("name")): one for one in model_layers(case.b.about)}
+    by_name = {str(one.get("name")): one for one in model_layers(case.b.about)}
     for layer in model_layers(case.a.about):
         name = str(layer.get("name"))
-        other = others.get(name)
+        other = by_name.get(name)
         classes = wanted.get("classes")
-        if other is None or (classes and class_name(layer.get("class")) not in classes):
+        if other is None:
             continue
-        for key in wanted["keys"]:
-            values = [_setting(one, key) for one in (layer, other)]
-            if all(value is not None and same_setting(value, wanted["value"]) for value in values):
+        settings, other_settings = _settings(layer), _settings(other)
+        for key in sorted(settings.keys() & other_settings.keys()):
+            holder, _, bare = key.rpartition(".")
+            kind = settings.get(f"{holder}.class") if holder else class_name(layer.get("class"))
+            if bare not in wanted["keys"] or (classes and kind not in classes):
+                continue
+            values = settings[key], other_settings[key]
+            if any(value is None for value in values) or not same_setting(*values):
+                continue
+            if "value" not in wanted or same_setting(values[0], wanted["value"]):
                 yield name, key, values[0]
 
 
-def _setting(layer: Any, key: str) -> Any:
-    config = layer.get("config") or {}
-    found = layer.get("trainable") if key == "trainable" else config.get(key)
-    return config.get(key) if found is None else found
+def _settings(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a layer and of what it wraps; the layer knows best if it is frozen."""
+    settings = unwrapped(layer.get("config") or {})
+    if layer.get("trainable") is not None:
+        settings["trainable"] = layer["trainable"]
+    return settings
 
 
 def _finding(case: Case, place: Place, change: Change, layer: str, key: str, value: Any) -> Finding:

@@ -20,14 +20,15 @@ from tracediff.onset import Place
 Array = NDArray[np.float64]
 
 
-def labels(case: Case, *, reordered: bool) -> Iterable[Finding]:
+def labels(case: Case, *, reordered: bool, before: int | None = None) -> Iterable[Finding]:
     """Say how labels differ, unless they only moved along with their samples.
 
     Args:
         case: Both runs.
         reordered: Whether the samples come in another order.
+        before: The step from which batches are cut otherwise, if any: only what differs earlier.
     """
-    for place in case.firsts("label"):
+    for place in _earlier(case.firsts("label"), before):
         if reordered and labels_moved_along(case, place.step):
             continue
         if reordered and _only_moved(case, place):
@@ -38,6 +39,10 @@ def labels(case: Case, *, reordered: bool) -> Iterable[Finding]:
             continue
         a, b = (squeezed(one).astype(np.float64) for one in pair)
         yield _how(case, place, np.atleast_1d(a), np.atleast_1d(b))
+
+
+def _earlier(places: Iterable[Place], before: int | None) -> list[Place]:
+    return [place for place in places if before is None or place.step < before]
 
 
 def _only_moved(case: Case, place: Place) -> bool:
@@ -163,9 +168,15 @@ def _text(value: Array) -> str:
     return short(float(value)) if value.ndim == 0 else str(np.round(value, 4).tolist())[:60]
 
 
-def sample_weights(case: Case, *, reordered: bool) -> Iterable[Finding]:
-    """Say how sample weights differ, unless they only moved along with their samples."""
-    for place in case.firsts("sample_weight"):
+def sample_weights(case: Case, *, reordered: bool, before: int | None = None) -> Iterable[Finding]:
+    """Say how sample weights differ, unless they only moved along with their samples.
+
+    Args:
+        case: Both runs.
+        reordered: Whether the samples come in another order.
+        before: The step from which batches are cut otherwise, if any: only what differs earlier.
+    """
+    for place in _earlier(case.firsts("sample_weight"), before):
         if reordered and place.track.pair.a and place.track.pair.b:
             pair = case.read(place.track.pair.key, place.step)
             if pair is not None and permutation(hash_rows(pair[0]), hash_rows(pair[1])):

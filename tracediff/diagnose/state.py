@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tracediff.diagnose.case import Case
-from tracediff.diagnose.numbers import listed
+from tracediff.diagnose.configs import CONSTRAINT, layer_settings
+from tracediff.diagnose.numbers import listed, plain, shown
 from tracediff.model import Finding
 
 
@@ -36,6 +37,41 @@ def external(case: Case) -> Iterable[Finding]:
                 f"after the update of step {step - 1} they agreed, before step {step} they do not",
                 *who,
                 "look for callbacks, set_weights, averaging of weights, or loading in between",
+            ),
+        )
+
+
+def constraints(case: Case) -> Iterable[Finding]:
+    """Find layers that bound their weights after the update, where that differs."""
+    for setting in layer_settings(case):
+        if not setting.key.endswith(CONSTRAINT):
+            continue
+        bounded = setting.key.removesuffix(CONSTRAINT)
+        places = [
+            place
+            for place in case.firsts("weight")
+            if place.stage == "update"
+            and place.track.pair.layer == setting.layer
+            and place.track.pair.name.rpartition("/")[2].startswith(bounded)
+            and case.is_origin(place)
+        ]
+        place = places[0] if places else None
+        yield Finding(
+            code="state.external",
+            summary=f"Layer {setting.layer} ({setting.kind}) has {setting.key} {shown(setting.a)} "
+            f"in A and {shown(setting.b)} in B, which changes the weight after the optimizer's "
+            "update.",
+            confidence=0.4 if place is None else 0.95,
+            stage="update",
+            step=None if place is None else place.step,
+            subject=f"{setting.layer}.{setting.key}",
+            a=plain(setting.a),
+            b=plain(setting.b),
+            evidence=(
+                "the recorded configurations differ"
+                if place is None
+                else f"{place.track.pair.name} differs after the update of "
+                f"{case.where(place.step)}, from an equal weight, gradient, slots and rate",
             ),
         )
 

@@ -91,7 +91,11 @@ def clipping(run: Run, *, steps: int) -> Clipping | None:
     at = [step for step in _spread(steps) if _all_kept(run, pairs, step)]
     if not at:
         return None
-    observed = [_read(run, pairs, step) for step in at]
+    # What is not finite is bounded by nothing, and says nothing about the bound.
+    finite = [(step, one) for step in at if _finite(one := _read(run, pairs, step))]
+    if not finite:
+        return None
+    at, observed = [step for step, _ in finite], [one for _, one in finite]
     changed = [
         (step, one)
         for step, one in zip(at, observed, strict=True)
@@ -211,6 +215,10 @@ def _clipped(
         else:
             norm = together if kind == "global norm" else norms[name]
             yield name, one.raw * (bound / norm) if norm > bound else one.raw
+
+
+def _finite(gradients: Gradients) -> bool:
+    return all(np.isfinite(g.raw).all() for g in gradients.values())
 
 
 def _fitted(changed: list[Gradients], kind: Kind) -> float:

@@ -17,7 +17,7 @@ def samples(kind, edits, batch):
     generator = np.random.RandomState(7)
     inputs = []
     for shape in INPUTS[kind]:
-        if kind == "embedding":
+        if kind in ("embedding", "both ways"):
             x = generator.randint(0, VOCABULARY, (ROWS, *shape))
         elif kind == "cnn":
             x = generator.randint(0, 256, (ROWS, *shape)) / 255.0
@@ -148,6 +148,12 @@ def _permute(inputs, y, sampled, batch, seed):
     return [x[order] for x in inputs], y[order], sampled
 
 
+def _exchange(inputs, y, sampled, batch, one, other):
+    for values in [*inputs, y]:
+        values[[one, other]] = values[[other, one]]
+    return inputs, y, sampled
+
+
 def _label(inputs, y, sampled, batch, step, row):
     y[step * batch + row] = (y[step * batch + row] + 1) % CLASSES
     return inputs, y, sampled
@@ -196,6 +202,7 @@ _EDITS = {
     "renumber": _renumber,
     "reverse": _reverse,
     "permute": _permute,
+    "exchange": _exchange,
     "label": _label,
     "classes": _classes,
     "label roll": _label_roll,

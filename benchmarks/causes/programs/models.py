@@ -14,6 +14,7 @@ INPUTS = {
     "two": [(6,), (4,)],
     "seqcnn": [(12, 3)],
     "residual": [(10,)],
+    "both ways": [(7,)],
 }
 VOCABULARY = 30
 CLASSES = 3
@@ -48,6 +49,13 @@ def build(keras, kind, settings):
         out = made("Dense", "out", units=CLASSES, activation="softmax")(
             made("Add", "sum")([wide, norm])
         )
+        return keras.models.Model(inputs=x, outputs=out)
+    if kind == "both ways":
+        x = keras.layers.Input(shape=(7,), name="x")
+        known = made("Embedding", "table", input_dim=VOCABULARY, output_dim=5)(x)
+        there = made("LSTM", "there", units=4)
+        joined = keras.layers.Bidirectional(there, name="both")(known)
+        out = made("Dense", "out", units=CLASSES, activation="softmax")(joined)
         return keras.models.Model(inputs=x, outputs=out)
     layers = []
     for cls, name, arguments in _STACKS[kind]:
@@ -142,6 +150,8 @@ class _Maker:
         for key in list(arguments):
             if key.endswith("_regularizer") and isinstance(arguments[key], float):
                 arguments[key] = self.keras.regularizers.l2(arguments[key])
+            if key.endswith("_constraint") and isinstance(arguments[key], float):
+                arguments[key] = self.keras.constraints.max_norm(arguments[key])
             if key.endswith("_initializer") and isinstance(arguments[key], list):
                 made, options = arguments[key]
                 arguments[key] = getattr(self.keras.initializers, made)(**options)

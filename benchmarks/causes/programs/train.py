@@ -36,6 +36,7 @@ RUN = {
     "count": None,  # the step counter to begin with
     "precision": None,
     "activations": False,
+    "level": "full",
     "threads": 1,
 }
 
@@ -215,7 +216,7 @@ def _train(path, run):
             variable = optimizer.variables[run["slots"][0]]
             variable.assign(variable + run["slots"][1])
         outputs = {"activations": True} if run["activations"] else {}
-        callback = TraceCallback(path, overwrite=True, **outputs)
+        callback = TraceCallback(path, overwrite=True, level=run["level"], **outputs)
         options = {}
         if sampled is not None:
             options["sample_weight"] = sampled

@@ -39,7 +39,9 @@ class Keras3Hook(CompiledStepHook):
         model, optimizers = self._model, self.optimizers()
         # With several, which of them the step uses is known with its first trace only.
         optimizer = optimizers[0][1] if len(optimizers) == 1 else None
-        if model.built and optimizer is not None and not optimizer.built:
+        # A subclassed model whose `build` was called says so before its layers have weights.
+        built = all(getattr(layer, "built", True) for layer in model._flatten_layers())
+        if built and optimizer is not None and not optimizer.built:
             # Slots made inside the first trace have no value before the step has run. The JAX
             # trainer of Keras builds the optimizer at this point, too.
             with self._keras.src.backend.name_scope(optimizer.name, caller=optimizer):

@@ -20,7 +20,8 @@ class StepPlayer(Player):
     def state(self, inputs: Sequence[np.ndarray]) -> List[StateTensor]:
         """All of the state; makes the variables that the first step would make."""
         model, optimizer = self.model, self.model.optimizer
-        if not model.built:
+        # A subclassed model whose `build` was called says so before its layers have weights.
+        if not all(getattr(layer, "built", True) for layer in model._flatten_layers()):
             x = [self._tensor(one) for one in inputs]
             model(x[0] if len(x) == 1 else x, training=False)
         owner = getattr(optimizer, "inner_optimizer", None) or getattr(

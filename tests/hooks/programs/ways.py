@@ -327,7 +327,7 @@ def recompiled(bench):
     x, y = problem()
     model = bench.kit.mlp()
     model.fit(x, y, batch_size=8, shuffle=False, verbose=0, callbacks=callbacks)
-    model.compile(optimizer=bench.kit.adam(), loss="mse")
+    model.compile(optimizer=bench.kit.adam(0.01), loss="mse")
     model.fit(x, y, batch_size=8, shuffle=False, verbose=0, callbacks=callbacks)
     bench.note(x=x, y=y)
 
@@ -502,8 +502,7 @@ def custom_step(bench):
     return {"logs": sorted(history.history), "left_behind": traces_of_us(model)}
 
 
-@way()
-def subclassed(bench):
+def net(bench):
     layers = bench.kit.keras.layers
 
     class Net(bench.kit.keras.Model):
@@ -511,16 +510,33 @@ def subclassed(bench):
             super().__init__()
             self.hidden = layers.Dense(4, activation="tanh", name="hidden")
             self.out = layers.Dense(2, name="out")
+            self.spare = layers.Dense(3, name="spare")  # Never called, and so never built
 
         def call(self, inputs):
             return self.out(self.hidden(inputs))
 
-    model = Net()
+    return Net()
+
+
+@way()
+def subclassed(bench):
+    model = net(bench)
     model.compile(optimizer=bench.kit.sgd(), loss="mse")
     x, y = problem()
     model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0, callbacks=bench.callbacks())
     bench.note(x=x, y=y)
     return {"left_behind": traces_of_us(model)}
+
+
+@way("tf2.3", "keras3")
+def subclassed_said_built(bench):
+    model = net(bench)
+    model.build((None, 3))
+    model.compile(optimizer=bench.kit.sgd(), loss="mse")
+    x, y = problem()
+    model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0, callbacks=bench.callbacks())
+    bench.note(x=x, y=y)
+    return {}
 
 
 @way()
