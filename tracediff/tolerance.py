@@ -1,8 +1,9 @@
-"""What floating-point rounding explains: one table, with reasons, and how it scales.
+"""What floating-point rounding explains: a model of its error, and a table that it begins from.
 
-The numbers are for float32 and were chosen above all rounding seen between stacks that compute
-the same thing (20 steps, small networks), and below the smallest faults worth finding.
-docs/compare.md shows the same table.
+The table's numbers are for float32 and were chosen above all rounding seen between stacks that
+compute the same thing (20 steps, small networks), and below the smallest faults worth finding.
+The model says what longer sums, more layers, larger batches and more steps add. docs/compare.md
+shows the same table.
 """
 
 from __future__ import annotations
@@ -109,6 +110,10 @@ TOLERANCES: dict[str, Tolerance] = {
 }
 """The table of tolerances, by kind of tensor."""
 
+CONFIDENCE = 2.0
+"""Standard deviations of the rounding error that are forgiven, the lambda of Higham and Mary."""
+BLOCK = 256
+"""Terms that a kernel adds up before it adds the sums: longer sums err as if in such blocks."""
 UPDATE_TOLERANCE = 2e-5
 """Relative difference of two updates of one weight: beta rounded to float32 makes 6.5e-6."""
 SYSTEMATIC_UPDATE = 1e-5
@@ -127,6 +132,8 @@ GRADIENT_FLOOR = 2.0 * EPS32
 """Share of the global gradient norm by which cancellation may change any one gradient."""
 CONDITION = {"activation": 2.0, "loss": 2.0, "gradient": 5.0, "metric": 5.0}
 """How many times the drift of the weights that went in may come out of what is computed."""
+GRADIENT_CONDITION = 3.0
+"""The same for gradients, times the root of rows in the batch times layers, where that is more."""
 GROWTH_STEPS = 10
 """Steps for which a drift must have been non-zero to be taken for rounding that grows."""
 STATISTIC_FACTOR = 3.0
@@ -155,13 +162,16 @@ def kind_of(role: str, *, trainable: bool | None = None) -> str:
     return "learning rate" if role == "learning_rate" else role
 
 
-def tolerance(kind: str, steps: NDArray[np.int64], *, eps: float = EPS32) -> NDArray[np.float64]:
+def tolerance(
+    kind: str, steps: NDArray[np.int64], *, eps: float = EPS32, roundings: float = 0.0
+) -> NDArray[np.float64]:
     """Return the relative L2 that rounding explains at each of ``steps``.
 
     Args:
         kind: A key of `TOLERANCES`.
         steps: Step numbers, from 0.
         eps: Machine epsilon of the narrower dtype; 0 for integers, where nothing is forgiven.
+        roundings: How many lie on the way to the tensor; 0 for no more than the table has.
 
     Example:
         >>> [f"{t:.0e}" for t in tolerance("weight", np.array([0, 19, 199]))]
@@ -171,13 +181,56 @@ def tolerance(kind: str, steps: NDArray[np.int64], *, eps: float = EPS32) -> NDA
     accumulated = np.ones(len(steps))
     if row.accumulates:
         accumulated = np.maximum(1.0, (steps + 1) / ACCUMULATION_STEPS)
-    return np.minimum(row.relative_l2 * scale(kind, eps) * accumulated, 0.5)
+    level = max(row.relative_l2 * scale(kind, eps), rounding(roundings, eps=eps))
+    return np.minimum(level * accumulated, 0.5)
 
 
 def elementwise(kind: str, *, eps: float = EPS32) -> float:
     """Return the tolerance for max|a - b| over the largest magnitude; infinity for none."""
     limit = TOLERANCES[kind].elementwise
     return float("inf") if limit is None else limit * scale(kind, eps)
+
+
+def effective_length(terms: float) -> float:
+    """Return how many roundings in a row the error of a sum is like.
+
+    A sum of n terms added one by one is off by about sqrt(n) u (Higham and Mary, "A new approach to
+    probabilistic rounding error analysis", SIAM J. Sci. Comput. 41, 2019); in blocks of b, by
+    sqrt(b + n / b) u (Blanchard, Higham and Mary, "A class of fast and accurate summation
+    algorithms", SIAM J. Sci. Comput. 42, 2020).
+
+    Example:
+        >>> effective_length(64), effective_length(65536)
+        (64, 512.0)
+    """
+    return terms if terms <= BLOCK else BLOCK + terms / BLOCK
+
+
+def rounding(roundings: float, *, eps: float = EPS32) -> float:
+    """Return the relative L2 by which two computations of one thing differ, at most about.
+
+    Args:
+        roundings: How many of them lie on its way, in a row, each sum as `effective_length` says.
+        eps: Machine epsilon; the unit roundoff is half of it.
+
+    Example:
+        >>> f"{rounding(400.0):.1e}"
+        '2.4e-06'
+    """
+    return float(CONFIDENCE * eps / 2.0 * np.sqrt(roundings))
+
+
+def gradient_condition(rows: int, layers: int) -> float:
+    """Return how many times the drift of all weights may come out of a gradient.
+
+    A gradient is a sum over rows. Terms of random sign leave 1 / sqrt(rows) of their size, but what
+    drifting weights change in them has one sign, and every layer adds its part.
+
+    Example:
+        >>> gradient_condition(1, 2), gradient_condition(64, 4)
+        (5.0, 48.0)
+    """
+    return float(max(CONDITION["gradient"], GRADIENT_CONDITION * np.sqrt(rows * layers)))
 
 
 def scale(kind: str, eps: float) -> float:

@@ -58,19 +58,8 @@ def every_recording() -> Recordings:
     return found
 
 
-NOT_YET = {
-    "tf2.3 to keras3: layer norm, Adam": "gradients pass their tolerance by a fifth",
-}
-
-
-def marked(case):
-    wrong = NOT_YET.get(case.name)
-    marks = [pytest.mark.xfail(reason=wrong)] if wrong else []
-    return pytest.param(case, id=case.name, marks=marks)
-
-
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("case", list(map(marked, CASES)))
+@pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
 def test_every_labelled_pair_is_explained(every_recording, case):
     assert_right(examine(case, every_recording))
 

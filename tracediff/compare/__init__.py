@@ -32,7 +32,7 @@ from tracediff.diagnose import Case, diagnose
 from tracediff.drift import Track
 from tracediff.errors import NothingComparable
 from tracediff.model import Comparison, Steps, Verdict
-from tracediff.onset import Onset, find_onset, judge
+from tracediff.onset import Onset, find_onset, has_kinks, judge
 from tracediff.trace import Run, Trace, open_trace
 
 Source: TypeAlias = "str | os.PathLike[str] | Trace | Run"
@@ -149,11 +149,12 @@ def _examined(
         external=external_steps(run_a, run_b, pairing, steps),
         norm=values.norm,
         rows=values.rows,
+        roundings=values.roundings(),
         # Where only one run computes in less precision, that is a difference, and no rounding.
         eps=min(values.eps(run_a), values.eps(run_b)),
         age=matched.age,
     )
-    onset = find_onset(bounded(judged, limits))
+    onset = find_onset(bounded(judged, limits), kinks=has_kinks(run_a.about))
     verdict: Verdict = (
         "diverged" if matched.departs is not None else _verdict(pairing, tracks, onset)
     )

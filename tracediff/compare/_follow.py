@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -13,7 +14,8 @@ import numpy as np
 from tracediff.align import Pairing
 from tracediff.drift import Follower, Track, follower, nbytes
 from tracediff.model import Pair
-from tracediff.names import split_slot
+from tracediff.names import class_name, model_layers, split_slot
+from tracediff.onset import Kernel, Roundings
 from tracediff.tolerance import EPS32
 from tracediff.trace import Run
 
@@ -164,6 +166,34 @@ class Values:
                 shape = self._a.read(tensor, step).shape
                 return shape[0] if shape else 1
         return 0
+
+    def roundings(self) -> Roundings:
+        """Return how many roundings lie on the way to each tensor of the first run."""
+        looked_up = {
+            str(layer.get("name"))
+            for layer in model_layers(self._a.about)
+            if "Embedding" in class_name(layer.get("class"))
+        }
+        kernels = [
+            Kernel(one.order, one.layer, one.shape)
+            for one in self._a.tensors
+            if one.role == "weight"
+            and one.shape is not None
+            and len(one.shape) > 1
+            and one.layer not in looked_up
+        ]
+        return Roundings(kernels, self._batch(), self._a.about)
+
+    def _batch(self) -> tuple[int, ...]:
+        """Return the shape of the first batch's largest input; empty where it was not kept."""
+        shapes: list[tuple[int, ...]] = []
+        for tensor in self._a.tensors:
+            if tensor.role != "input":
+                continue
+            steps = np.flatnonzero(self._a.kept(tensor))
+            if len(steps):
+                shapes.append(self._a.read(tensor, int(steps[0])).shape)
+        return max(shapes, key=math.prod, default=())
 
     def eps(self, run: Run) -> float:
         """Return the machine epsilon of the precision in which a run computes."""

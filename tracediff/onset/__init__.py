@@ -14,14 +14,19 @@ import numpy as np
 from tracediff.drift import Series
 from tracediff.model import Moment
 from tracediff.names import split_slot
-from tracediff.onset.growing import grown, passing, run_wide
+from tracediff.onset.growing import grown, passing
 from tracediff.onset.judge import Judged as Judged
 from tracediff.onset.judge import judge as judge
+from tracediff.onset.kinks import flipped
+from tracediff.onset.kinks import has_kinks as has_kinks
 from tracediff.onset.noise import Key
+from tracediff.onset.past import run_wide
 from tracediff.onset.probes import Place as Place
 from tracediff.onset.probes import began as began
 from tracediff.onset.probes import first_true as first_true
 from tracediff.onset.probes import stage_of as stage_of
+from tracediff.onset.roundings import Kernel as Kernel
+from tracediff.onset.roundings import Roundings as Roundings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,15 +67,22 @@ class Onset:
         return bool(flags[place.step])
 
 
-def find_onset(judged: Mapping[Key, Judged]) -> Onset:
+def find_onset(judged: Mapping[Key, Judged], *, kinks: bool = False) -> Onset:
     """Find the first differences.
 
     Args:
         judged: Every track, judged.
+        kinks: Whether there is a function in the model whose derivative jumps.
     """
     count = len(next(iter(judged.values())).after) if judged else 0
-    causal = _causal(judged, run_wide(judged, count), count)
-    first = min(_firsts(causal).values(), key=lambda place: place.key, default=None)
+    tracks, noise = {}, {}
+    for key, one in judged.items():
+        tracks[key], noise[key] = one.track, one.noise
+    causal = _causal(judged, run_wide(tracks, noise, count), count)
+    first = _first(causal)
+    while kinks and first is not None and flipped(judged[first.track.pair.key], first):
+        causal = {key: _without(one, first.step) for key, one in causal.items()}
+        first = _first(causal)
     # What grew before the first divergence was rounding; what differs after it is its consequence.
     until = count if first is None else first.step + 1
     known = {key: _spliced(causal[key], one, until) for key, one in judged.items()}
@@ -108,6 +120,23 @@ def _causal(
                 rest &= ~_after_kink(kinks, split_slot(key[1])[0], count)
             result[key] = _with_flags(result[key], moment, rest)
     return result
+
+
+def _first(judged: Mapping[Key, Judged]) -> Place | None:
+    return min(_firsts(judged).values(), key=lambda place: place.key, default=None)
+
+
+def _without(one: Judged, step: int) -> Judged:
+    """Return what is judged without what a kink does to a step: to gradients, and to the update."""
+    if stage_of(one.track.pair.role, "after") not in ("gradient", "update"):
+        return one
+    if one.track.pair.role == "learning_rate":
+        return one
+    before, after, update = one.before.copy(), one.after.copy(), one.update.copy()
+    after[step] = update[step] = False
+    # What stands before the next step is what this one left, unless something else changed it.
+    before[step + 1 : step + 2] &= one.external[step + 1 : step + 2]
+    return replace(one, before=before, after=after, update=update)
 
 
 def _spliced(causal: Judged, judged: Judged, until: int) -> Judged:

@@ -6,14 +6,13 @@ the tolerance has a history: non-zero for many steps, and never more than a smal
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tracediff.drift import Series, Track
-from tracediff.onset.judge import Judged, reference
-from tracediff.onset.noise import Key
+from tracediff.onset.judge import Judged
+from tracediff.onset.past import reached, scaled
 from tracediff.tolerance import (
     GROWTH_FACTOR,
     GROWTH_STEPS,
@@ -24,22 +23,6 @@ from tracediff.tolerance import (
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-
-def run_wide(judged: Mapping[Key, Judged], count: int) -> NDArray[np.float64]:
-    """Return the running maximum over steps of how far all weights, or gradients, differ."""
-    result = np.zeros(count)
-    for role in ("weight", "gradient", "applied_gradient"):
-        squares, sizes = np.zeros(count), np.zeros(count)
-        for (kind, _), one in judged.items():
-            if kind == role:
-                cells = one.track.after
-                counted = cells["differs"] & cells["known"] & ~one.noise
-                squares += np.where(counted, cells["norm_difference"], 0.0) ** 2
-                sizes += np.where(counted, reference(cells), 0.0) ** 2
-        drift = np.sqrt(np.divide(squares, sizes, out=np.zeros(count), where=sizes > 0.0))
-        result = np.maximum(result, drift)
-    return np.maximum.accumulate(result) if count else result
 
 
 def grown(
@@ -61,15 +44,12 @@ def grown(
     count = len(cells)
     if not count:
         return np.zeros(0, bool)
-    history = _history(one.track)
-    own = np.maximum.accumulate(_scaled(one.track.after))
-    reached = envelope if one.statistic else np.maximum(own, envelope)
-    past = np.r_[0.0, reached[:-1]]
+    history = steps_apart(one.track)
+    past = reached(one.track, envelope, before=before, statistic=one.statistic)
     if before:
-        # What stands before a step is what the step before left: judge it by the same past.
-        past, history = np.r_[0.0, past[:-1]], np.r_[0, history[:-1]]
+        history = np.r_[0, history[:-1]]
     factor = STATISTIC_FACTOR if one.statistic else GROWTH_FACTOR
-    smooth = _scaled(cells) <= factor * past
+    smooth = scaled(cells) <= factor * past
     known = cells["known"] & ~cells["reshaped"] & (cells["mismatched"] == 0)
     return np.asarray(smooth & known & (history >= GROWTH_STEPS))
 
@@ -89,7 +69,7 @@ def passing(track: Track, flags: NDArray[np.bool_], spoilt: NDArray[np.bool_]) -
     count = len(flags)
     result = np.zeros(count, bool)
     lasting = np.maximum.accumulate(spoilt) if count else spoilt
-    history = _history(track)
+    history = steps_apart(track)
     drift = np.nan_to_num(track.after["relative_l2"], nan=np.inf)
     for step in map(int, np.flatnonzero(flags & (history >= GROWTH_STEPS))):
         end = step + KINK_WINDOW
@@ -101,17 +81,8 @@ def passing(track: Track, flags: NDArray[np.bool_], spoilt: NDArray[np.bool_]) -
     return result
 
 
-def _history(track: Track) -> NDArray[np.int64]:
+def steps_apart(track: Track) -> NDArray[np.int64]:
     """Return at how many earlier steps the values differed."""
     differs = track.after["differs"] & (track.after["relative_l2"] > 0.0)
     history: NDArray[np.int64] = np.cumsum(differs) - differs
     return history
-
-
-def _scaled(cells: Series) -> NDArray[np.float64]:
-    """Return the drift relative to the largest norm so far; 0 where it is not known."""
-    sizes = reference(cells)
-    difference = np.nan_to_num(cells["norm_difference"], nan=0.0)
-    return np.asarray(
-        np.divide(difference, sizes, out=np.zeros(len(cells)), where=sizes > 0.0), np.float64
-    )

@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 
 from tracediff.drift import Series, Track
 from tracediff.names import split_slot
+from tracediff.onset.level import Level, spread_of_logits
 from tracediff.onset.noise import GradientNorms, Key, following, noise_driven, noisy_gradients
+from tracediff.onset.past import relaxed, run_wide
 from tracediff.onset.probes import began
+from tracediff.onset.roundings import Roundings
 from tracediff.tolerance import (
     CONDITION,
     EPS32,
@@ -26,6 +29,7 @@ from tracediff.tolerance import (
     UPDATE_TOLERANCE_BLIND,
     Bound,
     elementwise,
+    gradient_condition,
     kind_of,
     tolerance,
 )
@@ -76,6 +80,7 @@ def judge(
     external: Mapping[Key, Flags],
     norm: Callable[[Track, int], float],
     rows: Callable[[int], int],
+    roundings: Roundings,
     eps: float = EPS32,
     age: int = 0,
 ) -> dict[Key, Judged]:
@@ -88,6 +93,7 @@ def judge(
         external: For state tensors, the steps before which something else changed them.
         norm: The norm of a gradient where both runs agree in it.
         rows: The number of samples in the batch of a step.
+        roundings: How many roundings lie on the way to each tensor.
         eps: Machine epsilon in which the runs compute, where that is coarser than what they store.
         age: How many steps the runs have behind them where the comparison begins.
     """
@@ -105,25 +111,46 @@ def judge(
     noise |= following(tracks, noise, about)
     judged: dict[Key, Judged] = {}
     entering, drift = np.zeros(count), _weights_drift(tracks, noise, count)
+    envelope, logits = run_wide(tracks, noise, count), spread_of_logits(tracks, about, count)
+    conditions = {
+        **CONDITION,
+        "gradient": gradient_condition(roundings.rows, roundings.layers),
+    }
     for key, track in _weights_first(tracks):
         role, name = key
         kind = kind_of(role, trainable=trainable.get(name))
         unit = _eps(track, eps)
-        allowed = tolerance(kind, numbers, eps=unit)
+        way = roundings.to(kind, track.pair.order)
+        level = Level.of(kind, numbers, eps=unit, roundings=way, envelope=envelope)
         quiet_steps = noise.get(key, np.zeros(count, bool))
         if track.before is not None:
             begin = start, age
-            one = _judge_state(track, allowed, quiet_steps, external.get(key), unit, begin)
+            back = roundings.to("gradient", track.pair.order)
+            moved = (
+                tolerance("gradient", np.zeros(count, np.int64), eps=unit, roundings=back) * logits
+            )
+            one = _judge_state(
+                track,
+                level,
+                quiet_steps,
+                external.get(key),
+                unit,
+                begin,
+                share=np.maximum(SYSTEMATIC_UPDATE, moved),
+            )
             one = replace(one, statistic=kind == "moving statistic")
             judged[key] = one
             if kind == "weight":
                 entering = np.maximum(entering, np.where(one.before, 0.0, one.tolerance_before))
             continue
-        condition = CONDITION.get(kind, 0.0)
         # Weights that drifted by rounding carry that into all that is computed from them.
-        allowed = np.maximum(allowed, condition * np.minimum(drift, entering))
+        carried = conditions.get(kind, 0.0) * np.minimum(drift, entering)
+        level = level.at_least(carried)
+        if kind == "gradient":
+            level = level.times(logits)
+        allowed = level.grown
         if TOLERANCES[kind].accumulates:
-            allowed = relaxed(allowed, track.after)
+            allowed = relaxed(level.within(track, before=False), track.after)
         after = _significant(track.after, allowed, elementwise(kind, eps=unit))
         if kind == "gradient":
             after &= ~_below_floor(track, after, allowed, norms, unit)
@@ -162,23 +189,6 @@ def _weights_drift(tracks: Mapping[Key, Track], noise: Mapping[Key, Flags], coun
     return np.sqrt(np.divide(squares, sizes, out=np.zeros(count), where=sizes > 0.0))
 
 
-def reference(cells: Series) -> Numbers:
-    """Return the largest norm that a tensor has had so far, at the steps where it is known.
-
-    Training makes losses and gradients small as differences of numbers that stay large, and their
-    rounding errors stay with those.
-    """
-    sizes = np.nan_to_num(np.maximum(cells["norm_a"], cells["norm_b"]))
-    return np.asarray(np.maximum.accumulate(sizes) if len(sizes) else sizes)
-
-
-def relaxed(allowed: Numbers, cells: Series) -> Numbers:
-    """Return a tolerance on the largest norm so far as one on the norm of each step."""
-    sizes = np.nan_to_num(np.maximum(cells["norm_a"], cells["norm_b"]))
-    factor = np.divide(reference(cells), sizes, out=np.ones(len(sizes)), where=sizes > 0.0)
-    return np.asarray(allowed * factor)
-
-
 def _significant(cells: Series, allowed: Numbers, per_element: float) -> Flags:
     sizeable = cells["relative_l2"] > allowed
     if np.isfinite(per_element):
@@ -190,25 +200,30 @@ def _significant(cells: Series, allowed: Numbers, per_element: float) -> Flags:
 
 def _judge_state(
     track: Track,
-    allowed: Numbers,
+    level: Level,
     quiet: Flags,
     external: Flags | None,
     eps: float,
     begin: tuple[int, int],
+    *,
+    share: Numbers,
 ) -> Judged:
-    count = len(allowed)
+    count = len(quiet)
     before, after, update = track.before, track.after, track.update
     assert before is not None  # This is what makes a track one of state
     if update is not None:
         # Elements whose gradient is noise move at full speed under adaptive optimizers; and a
         # weight that began at zero is nothing but the sum of its updates.
         size = np.maximum(after["norm_a"], after["norm_b"])
-        moved = np.cumsum(update["noise"] + SYSTEMATIC_UPDATE * update["norm"])
-        allowed = allowed + np.divide(moved, size, out=np.zeros(count), where=size > 0.0)
-    earlier = relaxed(np.r_[0.0, allowed[:-1]], before) if count else allowed
-    allowed = relaxed(allowed, after)
+        moved = np.cumsum(update["noise"] + share * update["norm"])
+        level = level.plus(np.divide(moved, size, out=np.zeros(count), where=size > 0.0))
     element = np.inf
     changed = external if external is not None else np.zeros(count, bool)
+    # Where a step's update is compared as such, it shows what came all at once, and better.
+    sudden = np.ones(count, bool) if update is None else ~update["present"]
+    earlier = level.earlier().within(track, before=True, where=changed | np.r_[True, sudden][:-1])
+    earlier = relaxed(earlier, before)
+    allowed = relaxed(level.within(track, before=False, where=sudden), after)
     significant = _significant(before, earlier, np.inf)
     start, age = begin
     if count and age:
