@@ -17,9 +17,9 @@ HOOKS = Path(__file__).resolve().parents[2] / "hooks"
 def climbed(tmp_path, monkeypatch, capsys):
     """Records A on one stack and climbs the ladder with a script on another."""
 
-    def climb(stack_a, script_a, stack_b, script_b, **options):
-        record = ("-m", "tracediff_hooks", "record", "-o", tmp_path / "a.zarr", SCRIPT)
-        stack_a.run(*record, *script_a)
+    def climb(stack_a, script_a, stack_b, script_b, level="auto"):
+        record = ("-m", "tracediff_hooks", "record", "-o", tmp_path / "a.zarr", "--level", level)
+        stack_a.run(*record, SCRIPT, *script_a)
         monkeypatch.setenv("PYTHONPATH", str(HOOKS))
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
         monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
@@ -37,7 +37,7 @@ def parts(found):
 
 def test_start_data_and_optimizer_are_told_apart(climbed, tf23, tmp_path):
     # Given two scripts with another seed and another momentum, when B climbs the ladder
-    status, found = climbed(tf23, (1, "sgd", 0.9), tf23, (2, "sgd", 0.5))
+    status, found = climbed(tf23, (), tf23, ("seed=2", "order=2", "momentum=0.5"))
     # then each control takes away what it controls, and the rule is what remains
     assert status == 1
     assert parts(found) == ["initialisation", "data", "optimizer"]
@@ -55,8 +55,38 @@ def test_start_data_and_optimizer_are_told_apart(climbed, tf23, tmp_path):
     assert (tmp_path / "a.ladder" / "lockstep.zarr").is_dir()
 
 
+def test_a_layer_set_otherwise_is_no_cause_in_the_optimizer(climbed, tf23):
+    # Given another epsilon of a batch normalisation only, with a momentum that cancels gradients
+    status, found = climbed(tf23, ("bn=0.001",), tf23, ("bn=0.1",))
+    assert status == 1
+    (place,) = found["places"]
+    assert place["part"] == "layers and loss"
+    assert place["share"] == pytest.approx(1.0)
+    assert place["causes"][0]["code"] == "layer.forward"
+    assert place["causes"][0]["subject"] == "bn.epsilon"
+    assert "with A's initial weights and batches the runs part at step 0" in place["shown"]
+    assert place["causes"][0]["evidence"][-1] == f"ladder of controls: {place['shown']}"
+
+
+@pytest.mark.exhaustive
+def test_slots_that_begin_otherwise_are_a_cause_in_the_optimizer(climbed, tf23):
+    # Given two scripts with another initial accumulator of Adagrad only
+    begins = "rule=Adagrad", "accumulator=0.1"
+    status, found = climbed(tf23, begins, tf23, ("rule=Adagrad", "accumulator=0.4"))
+    assert status == 1
+    (place,) = found["places"]
+    assert (place["part"], place["share"]) == ("optimizer", pytest.approx(1.0))
+    assert [one["code"] for one in place["causes"]] == ["optimizer.slots"]
+    assert "4 slots begin otherwise, such as hidden/kernel/accumulator" in place["shown"]
+    # then the last rung, which sets slots, too, leaves nothing
+    assert found["rungs"][3]["verdict"] == "identical"
+
+
+# --- what cannot be climbed
+
+
 def test_a_script_that_fails_is_said_in_one_line(climbed, tf23):
-    status, said = climbed(tf23, (1, "sgd", 0.9), tf23, (2, "NoSuchRule", 0.5))
+    status, said = climbed(tf23, (), tf23, ("rule=NoSuchRule",))
     assert status == 2
     error, hint = said.strip().splitlines()[-2:]
     assert error.startswith("error:")
@@ -64,9 +94,31 @@ def test_a_script_that_fails_is_said_in_one_line(climbed, tf23):
     assert hint.startswith("hint: all that it printed is in")
 
 
+def test_a_script_that_trains_without_fit_is_said_at_once(climbed, tf23, tmp_path):
+    status, said = climbed(tf23, (), tf23, ("fit=0",))
+    assert status == 2
+    error, _ = said.strip().splitlines()[-2:]
+    assert "called no Model.fit" in error
+    assert not (tmp_path / "a.ladder" / "start.log").exists()
+
+
+def test_a_trace_that_kept_no_values_is_refused_before_anything_is_trained(climbed, tf23, tmp_path):
+    status, said = climbed(tf23, (), tf23, (), level="digest")
+    assert status == 2
+    error, hint = said.strip().splitlines()
+    assert "keeps no values of weight hidden/kernel at step 0 (level digest)" in error
+    assert hint.startswith("hint: record A again with level='full'")
+    assert not (tmp_path / "a.ladder").exists()
+
+
+# --- from stack to stack
+
+
 @pytest.mark.exhaustive
 def test_from_the_old_stack_to_the_new_the_rule_is_what_remains(climbed, keras23, keras3):
-    status, found = climbed(keras23, (1, "RMSprop", 0), keras3, (2, "RMSprop", 0))
+    status, found = climbed(
+        keras23, ("rule=RMSprop",), keras3, ("rule=RMSprop", "seed=2", "order=2")
+    )
     assert status == 1
     assert parts(found) == ["initialisation", "data", "optimizer"]
     assert found["places"][-1]["causes"][0]["code"] == "optimizer.rule"
@@ -74,7 +126,7 @@ def test_from_the_old_stack_to_the_new_the_rule_is_what_remains(climbed, keras23
 
 @pytest.mark.exhaustive
 def test_with_the_same_rule_on_both_stacks_only_start_and_data_are_named(climbed, keras23, keras3):
-    status, found = climbed(keras23, (1, "sgd", 0.9), keras3, (2, "sgd", 0.9))
+    status, found = climbed(keras23, (), keras3, ("seed=2", "order=2"))
     assert status == 1
     assert parts(found) == ["initialisation", "data"]
     assert found["rungs"][2]["verdict"] in ("rounding", "identical")

@@ -6,15 +6,16 @@ import argparse
 import os
 import re
 import shlex
-import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tracediff.cli._trainings import clear, on_terminal, train
 from tracediff.compare import AlignOptions, open_run
-from tracediff.errors import TracediffError, UsageError
-from tracediff.ladder import OPTIONS, Control, ladder
+from tracediff.errors import UsageError
+from tracediff.ladder import OPTIONS, Control, check_replayable, ladder
 from tracediff.report.ladder import WORDS, to_json, to_markdown, to_text
 from tracediff.report.terminal import Style, terminal_width
 
@@ -32,7 +33,7 @@ examples:
   tracediff ladder a.zarr -- tracediff-record train.py
   tracediff ladder a.zarr -- docker run ... python {record} train.py
 
-COMMAND trains B, four times: as it is, with A's initial state, with A's batches as well, and with
+COMMAND trains B, four times: as it is, with A's initial weights, with A's batches as well, and with
 A's state before every step. `-m tracediff_hooks record OPTIONS` is put behind the interpreter, or
 where {record} stands; the package tracediff-hooks has to be installed where B trains.
 
@@ -70,7 +71,9 @@ def add_parser(subparsers: argparse._SubParsersAction[Parser]) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Record every rung and print the ladder; the exit status is 1 if the runs diverge."""
     a = open_run(arguments.a)
-    folder = Path(arguments.output or re.sub(r"(\.zarr)?/*$", "", arguments.a) + ".ladder")
+    # Four trainings may take long: say before them what the second of them would be refused for.
+    check_replayable(a)
+    folder = _folder(arguments)
     paths: dict[Control, Path] = {control: folder / f"{control}.zarr" for control in OPTIONS}
     there = [path for path in paths.values() if path.exists()]
     if there and not arguments.overwrite:
@@ -83,8 +86,12 @@ def run(arguments: argparse.Namespace) -> int:
     }
     folder.mkdir(parents=True, exist_ok=True)
     for number, (control, command) in enumerate(commands.items(), start=1):
-        _tell(f"training {number} of {len(commands)}, from A: {WORDS[control]}")
-        _train(command, folder / f"{control}.log")
+        title = f"training {number} of {len(commands)}"
+        _tell(f"{title}, from A: {WORDS[control]}")
+        began, log = time.monotonic(), folder / f"{control}.log"
+        steps = train(command, log=log, trace=paths[control], tell=on_terminal(title))
+        clear()
+        _tell(f"{title} recorded {steps} steps in {time.monotonic() - began:.0f} s")
     runs = ((control, open_run(str(path))) for control, path in paths.items())
     align = None if arguments.map is None else AlignOptions(mapping=arguments.map)
     found = ladder(a, runs, align=align, progress=lambda one: _tell(f"comparing: {WORDS[one]}"))
@@ -95,6 +102,20 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(to_text(found, style=Style.for_stream(sys.stdout), width=terminal_width()))
     return 0 if found.agree else 1
+
+
+def _folder(arguments: argparse.Namespace) -> Path:
+    """Return where the rungs go.
+
+    Raises:
+        UsageError: A is no local trace, and no folder was named.
+    """
+    if arguments.output is None and "://" in arguments.a:
+        raise UsageError(f"{arguments.a} is not on this disk", hint="-o DIR says where B's go")
+    beside = re.sub(r"(\.zarr)?(/(?=run-\d+/*$)|/*$)", ".", arguments.a, count=1).rstrip("/.")
+    folder = Path(arguments.output or f"{beside}.ladder")
+    # A script may change its directory; in a container, the path may be another.
+    return folder if PLACEHOLDER in arguments.command else folder.absolute()
 
 
 def recording(command: Sequence[str], options: Sequence[str]) -> list[str]:
@@ -134,43 +155,10 @@ def _options(control: Control, path: Path, arguments: argparse.Namespace) -> lis
     if arguments.overwrite:
         words.append("--overwrite")
     for option in OPTIONS[control]:
-        words += [option] if option == "--lockstep" else [option, arguments.a]
+        words += [option, arguments.a] if option.endswith("-from") else [option]
     if arguments.map is not None and control != "none":
         words += ["--map", arguments.map]
     return words
-
-
-def _train(command: list[str], log: Path) -> None:
-    """Run one training; what it prints goes to a file.
-
-    Raises:
-        TracediffError: It could not be run, or did not end well.
-    """
-    try:
-        with log.open("wb") as file:
-            done = subprocess.run(  # noqa: S603 # What the user asked to run
-                command,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                check=False,
-            )
-    except OSError as error:
-        raise UsageError(f"{command[0]} cannot be run: {error.strerror}") from None
-    if done.returncode:
-        lines = log.read_text(errors="replace").strip().splitlines()
-        told = [line for line in lines if line.startswith(("error:", "tracediff:"))] or lines
-        last = told[-1].removeprefix("error: ") if told else "it said nothing"
-        raise TracediffError(
-            f"{shlex.join(command)} ended with status {done.returncode}: {last}",
-            hint=_advice(lines, log),
-        )
-
-
-def _advice(lines: Sequence[str], log: Path) -> str:
-    if any("No module named" in line and "tracediff_hooks" in line for line in lines):
-        return "install tracediff-hooks in the environment that trains: pip install tracediff-hooks"
-    return f"all that it printed is in {log}"
 
 
 def _tell(message: str) -> None:

@@ -7,13 +7,15 @@ not add up, and every difference belongs to the step, and to the stage, in which
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tracediff.drift import Track
+from tracediff.forensics import reproduce
 from tracediff.model import STAGES, LocalError, Lockstep, Stage, StageErrors
+from tracediff.names import same_setting
 from tracediff.onset import Judged, stage_of
 from tracediff.tolerance import (
     EPS32,
@@ -67,6 +69,15 @@ def local_errors(a: Run, b: Run, judged: Mapping[tuple[str, str], Judged]) -> Lo
         if one.track.pair.role not in _RUNNING
     ]
     origins = _origins(local, count)
+    if any((origin & one.unexplained).any() for one, origin in zip(local, origins, strict=True)):
+        first = [replace(one, unexplained=np.zeros(count, bool)) for one in local]
+        inherited = _origins(first, count)
+        # Where gradients differ, an update is held to follow from them by the size of its elements,
+        # which terms that cancel (momentum) deceive. That both runs use one rule settles it.
+        if any((one ^ other).any() for one, other in zip(origins, inherited, strict=True)) and (
+            _one_rule(a, b)
+        ):
+            origins = inherited
     errors = tuple(
         _error(one, origin) for one, origin in zip(local, origins, strict=True) if one.beyond.any()
     )
@@ -90,6 +101,28 @@ class _Local:
     unexplained: Flags
     size: Numbers
     allowed: Numbers
+
+
+def _one_rule(a: Run, b: Run) -> bool:
+    """Say whether one rule, with one value of each setting, reproduces the updates of both runs."""
+    steps = min(a.steps, b.steps)
+    one, other = reproduce(a, steps=steps), reproduce(b, steps=steps)
+    if one is None or other is None:
+        return False
+    for fit in one.fits:
+        found = other.fit_of(fit.rule.key)
+        if found is not None and _same_settings(fit.settings, found.settings):
+            return True
+    return False
+
+
+def _same_settings(a: Mapping[str, float], b: Mapping[str, float]) -> bool:
+    values = ((name, _NEUTRAL.get(name, 0.0)) for name in a.keys() | b.keys())
+    return all(same_setting(a.get(name, idle), b.get(name, idle)) for name, idle in values)
+
+
+_NEUTRAL = {"rate_factor": 1.0}
+"""Settings that do nothing at another value than 0."""
 
 
 def _local(one: Judged, trainable: bool | None, totals: Mapping[str, Numbers]) -> _Local:  # noqa: FBT001

@@ -1,5 +1,6 @@
 """What an examination consists of and is measured with, in one place for views; adds nothing."""
 
+from tracediff.compare._lockstep import replay_of
 from tracediff.diagnose import Case
 from tracediff.drift import Drift, Series, Track, measure, squeezed, ulp_distance
 from tracediff.names import model_layers, optimizer_settings, same_setting
@@ -15,6 +16,7 @@ __all__ = [
     "measure",
     "model_layers",
     "optimizer_settings",
+    "replay_of",
     "same_setting",
     "squeezed",
     "stage_of",

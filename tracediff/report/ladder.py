@@ -12,11 +12,12 @@ from tracediff.ladder import Control, Ladder, Place, Rung, place
 from tracediff.report.terminal import Style, printable, table
 
 SCHEMA = 1
+_LEFT = 3
 HEADER = ("taken from A", "first divergence", "final loss", "gap to A")
 WORDS: dict[Control, str] = {
     "none": "nothing",
-    "start": "initial state",
-    "batches": "initial state and batches",
+    "start": "initial weights",
+    "batches": "initial weights and batches",
     "lockstep": "state before every step, and batches",
 }
 
@@ -33,6 +34,8 @@ def to_text(found: Ladder, *, style: Style | None = None, width: int = 100) -> s
     lines = [used.bold(conclusion(found)), ""]
     lines += table([cells(rung) for rung in found.rungs], align="llrr", header=HEADER, style=used)
     lines += [f"A: {printable(found.a)}, final loss {_number(found.final_loss)}"]
+    for sentence in asides(found):
+        lines += _wrapped(printable(sentence), width, "")
     for rank, one in enumerate(found.places, start=1):
         lines += ["", *_wrapped(f"{rank}. {one.part}{_share(one)}", width, "")]
         lines += _wrapped(printable(one.shown), width, "   ")
@@ -47,6 +50,7 @@ def to_markdown(found: Ladder) -> str:
     lines = [f"## {conclusion(found)}", "", f"| {' | '.join(HEADER)} |", "|---|---|---:|---:|"]
     lines += [f"| {' | '.join(map(_escaped, cells(rung)))} |" for rung in found.rungs]
     lines += ["", f"A: `{found.a}`, final loss {_number(found.final_loss)}"]
+    lines += [f"\n{_escaped(sentence)}" for sentence in asides(found)]
     for one in found.places:
         lines += ["", f"- **{one.part}**{_share(one)}: {_escaped(one.shown)}"]
         lines += [f"  - `{cause.code}`: {_escaped(cause.summary)}" for cause in one.causes[:3]]
@@ -69,6 +73,8 @@ def to_json(found: Ladder) -> str:
             else asdict(rung.comparison.lockstep),
             "final_loss": rung.final_loss,
             "gap": rung.gap,
+            "uncontrolled": list(rung.uncontrolled),
+            "left": dict(rung.left),
         }
         for rung in found.rungs
     ]
@@ -93,9 +99,42 @@ def conclusion(found: Ladder) -> str:
         return "The runs part without control, and no rung tells why."
     if parts == ["sums"]:
         return "The runs part by what adds up: no single step differs beyond its rounding."
-    named = [part for part in parts if part != "sums"]
+    named = _named(found)
     text = " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
-    return f"The cause lies in: {text}." if len(named) == 1 else f"The causes lie in: {text}."
+    return f"The cause lies in: {text}." if len(parts) == 1 else f"The causes lie in: {text}."
+
+
+def _named(found: Ladder) -> list[str]:
+    """Return the parts with their shares, those that have one share together as one."""
+    named: list[str] = []
+    told: set[str] = set()
+    of = " of the gap in the final loss"
+    for one in found.places:
+        if one.part == "sums" or one.part in told:
+            continue
+        told.update((one.part, *one.shared_with))
+        text = " with ".join((one.part, *one.shared_with))
+        if one.share is not None:
+            text += f" ({one.share:.0%}{of})"
+            of = ""
+        named.append(text)
+    return named
+
+
+def asides(found: Ladder) -> list[str]:
+    """Say what no rung controls: random layers, and state that was not carried over."""
+    sentences = []
+    if found.uncontrolled:
+        sentences.append(
+            f"Not controlled: the random numbers of {', '.join(found.uncontrolled)}, so that final "
+            "losses hold luck, too, and no shares are told. With --random-layers off on both sides "
+            "they draw none."
+        )
+    if found.left:
+        shown = [f"{name} ({why})" for name, why in list(found.left.items())[:_LEFT]]
+        more = f" and {len(found.left) - _LEFT} more" if len(found.left) > _LEFT else ""
+        sentences.append(f"Not carried over from A: {', '.join(shown)}{more}.")
+    return sentences
 
 
 def cells(rung: Rung) -> list[str]:
@@ -115,7 +154,11 @@ def cells(rung: Rung) -> list[str]:
 
 
 def _share(one: Place) -> str:
-    return "" if one.share is None else f" ({one.share:.0%} of the gap in the final loss)"
+    if one.share is None:
+        return ""
+    more = f", together with {' and '.join(one.shared_with)}" if one.shared_with else ""
+    more += ", which it narrows" if one.share < 0.0 else ""
+    return f" ({one.share:.0%} of the gap in the final loss{more})"
 
 
 def _number(value: float, *, sign: str = "") -> str:
