@@ -52,6 +52,47 @@ def test_repeats_that_do_not_differ_tell_nothing():
     assert "Cannot tell" in to_text(found)
 
 
+@pytest.mark.parametrize(
+    ("runs", "spreads", "low", "high"),
+    [
+        ((2, 2), (1, 1), 0.96, 0.995),
+        ((3, 3), (1, 4), 0.92, 0.96),
+        ((5, 5), (1, 1), 0.94, 0.97),
+        ((2, 5), (4, 1), 0.87, 0.92),
+        ((6, 1), (1, 1), 0.935, 0.965),
+    ],
+)
+def test_the_interval_holds_the_true_gap_as_often_as_is_said(runs, spreads, low, high):
+    # Given trainings whose true gap is 1, drawn a thousand times and more
+    draw, count, held = np.random.default_rng(5), 1500, 0
+    for _ in range(count):
+        sides = [list(draw.normal(k, spreads[k], runs[k])) for k in (0, 1)]
+        found = luck(*sides)
+        held += found.low <= 1.0 <= found.high
+    # then the interval holds it about as often as docs/cli.md says
+    assert low < held / count < high
+
+
+@given(values, values)
+def test_a_wider_confidence_never_makes_more_of_a_gap(a, b):
+    narrow, wide = luck(a, b, confidence=0.9), luck(a, b, confidence=0.99)
+    if narrow.answer != "no spread":
+        assert wide.low <= narrow.low <= narrow.high <= wide.high
+        assert wide.answer == "luck explains it" or narrow.answer == "more than luck"
+        # and p says the same as the interval at its own confidence
+        assert (narrow.p < 0.1) == (narrow.answer == "more than luck")
+
+
+def test_few_runs_are_said_and_so_is_what_they_could_not_tell():
+    few, one, enough = luck([1.0, 1.1], [2.0, 2.1]), luck([1.0], [2.0, 2.1]), luck(*[range(5)] * 2)
+    assert "2 and 2 runs are few" in few.caution
+    assert "A is one run" in one.caution
+    assert enough.caution is None
+    for found in (few, one):
+        assert found.caution in to_text(found)
+        assert f"a gap below {found.reach:.4g} could not be told from luck" in to_text(found)
+
+
 @pytest.mark.parametrize(("a", "b"), [([], [1.0, 2.0]), ([1.0], [2.0]), ([1.0, np.nan], [2.0])])
 def test_too_few_or_undefined_values_are_refused(a, b):
     with pytest.raises(UsageError):

@@ -7,24 +7,36 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from support.build import make_trace
 from support.runs import ADAM, SGD, changed, compared
+from support.train import train
 
+import tracediff
+import tracediff.ladder
 from tracediff import model
 from tracediff.compare import compare
+from tracediff.luck import Luck, luck
+from tracediff.report import ladder as ladder_report
+from tracediff.report import luck as luck_report
 from tracediff.report.comparison import as_object, to_json
 
-SCHEMA = json.loads(
-    (files("tracediff.report.comparison") / "report-schema.json").read_text(encoding="utf-8")
-)
+
+def schema_of(*place):
+    return json.loads(files("tracediff.report").joinpath(*place).read_text(encoding="utf-8"))
+
+
+SCHEMA = schema_of("comparison", "report-schema.json")
+LADDER, LUCK = schema_of("ladder-schema.json"), schema_of("luck-schema.json")
 TRACES = Path(__file__).parents[2] / "samples" / "digits" / "traces"
 
 
-def fits(report):
-    jsonschema.Draft202012Validator(SCHEMA).validate(report)
+def fits(report, schema=SCHEMA):
+    jsonschema.Draft202012Validator(schema).validate(report)
 
 
-def test_the_schema_is_one():
-    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+@pytest.mark.parametrize("schema", [SCHEMA, LADDER, LUCK])
+def test_the_schema_is_one(schema):
+    jsonschema.Draft202012Validator.check_schema(schema)
 
 
 def test_the_report_of_two_stacks_fits():
@@ -55,3 +67,57 @@ def test_the_schema_describes_no_field_that_is_none():
     for name, described in SCHEMA["$defs"].items():
         known = {field.name for field in dataclasses.fields(getattr(model, name))}
         assert set(described["required"]) <= set(described["properties"]) <= known
+
+
+# --- the ladder and luck
+
+
+def climbed(tmp_path, other):
+    """A ladder in which B is `other` with no control, and does as A does in all other rungs."""
+    runs = [
+        tracediff.open_trace(make_trace(tmp_path / f"{name}.zarr", train(plan))).runs[0]
+        for name, plan in (("ladder-a", SGD), ("ladder-b", other))
+    ]
+    rungs = (runs[1], runs[0], runs[0], runs[0])
+    found = tracediff.ladder.ladder(runs[0], zip(tracediff.ladder.OPTIONS, rungs, strict=True))
+    return json.loads(ladder_report.to_json(found))
+
+
+@pytest.mark.parametrize("other", [SGD, changed(SGD, lr=0.06), ADAM])
+def test_ladders_fit_their_schema(tmp_path, other):
+    fits(climbed(tmp_path, other), LADDER)
+
+
+def test_what_is_no_ladder_does_not_fit(tmp_path):
+    told = climbed(tmp_path, changed(SGD, init_seed=SGD.init_seed + 1))
+    place, rung = told["places"][0], told["rungs"][0]
+    for wrong in (
+        {**told, "rungs": told["rungs"][:3]},
+        {**told, "rungs": [{**rung, "control": "all"}, *told["rungs"][1:]]},
+        {**told, "places": [{**place, "part": "luck"}]},
+        {key: value for key, value in told.items() if key != "conclusion"},
+    ):
+        with pytest.raises(jsonschema.ValidationError):
+            fits(wrong, LADDER)
+
+
+@pytest.mark.parametrize("sides", [([1, 2], [3, 4]), ([1, 1], [2, 2]), ([1], [2, 3])])
+def test_answers_about_luck_fit_their_schema(sides):
+    told = json.loads(luck_report.to_json(luck(*sides)))
+    fits(told, LUCK)
+    for wrong in ({**told, "answer": "maybe"}, {**told, "p": 2}, {**told, "a": []}):
+        with pytest.raises(jsonschema.ValidationError):
+            fits(wrong, LUCK)
+
+
+def test_both_schemas_describe_every_field_and_no_other():
+    known = {field.name for field in dataclasses.fields(Luck)}
+    assert set(LUCK["properties"]) == {"schema", *known} == set(LUCK["required"])
+    for name in ("Place", "Rung"):
+        fields = {one.name for one in dataclasses.fields(getattr(tracediff.ladder, name))}
+        given = set(LADDER["$defs"][name]["properties"])
+        # Of a rung's comparison it tells the parts that the ladder rests on.
+        parts = {"verdict", "first_divergence", "causes", "lockstep"} if name == "Rung" else set()
+        assert given == (fields - {"comparison"}) | parts
+    for name in ("Lockstep", "LocalError", "StageErrors", "Difference", "Finding"):
+        assert LADDER["$defs"][name] == SCHEMA["$defs"][name]

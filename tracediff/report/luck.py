@@ -25,7 +25,8 @@ def to_text(found: Luck) -> str:
         }[found.answer]
         more = (
             f"{share} interval of the gap {found.low:+.4g} to {found.high:+.4g}, p = {found.p:.2g} "
-            f"({found.method})"
+            f"({found.method}); a gap below {found.reach:.4g} could not be told from luck with "
+            "these runs"
         )
     return "\n".join(
         [
@@ -34,6 +35,7 @@ def to_text(found: Luck) -> str:
             f"  B {_side(found.b)}",
             f"  gap B - A {found.gap:+.4g}",
             f"  {more}",
+            *([] if found.caution is None else [f"  {found.caution}"]),
         ]
     )
 
