@@ -4,20 +4,46 @@ from typing import Any, List, Mapping, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
 
-from tracediff_hooks.buffers import BufferPool
 from tracediff_hooks.digest import Digest
-from tracediff_hooks.moments import FIELDS, statistics_of
+from tracediff_hooks.moments import FIELDS
 from tracediff_hooks.run import Column, Run, Summary
 from tracediff_hooks.sketch import WIDTH
 from tracediff_hooks.tensors import Key, Value, digest_value, parts, storable, stored_at
 from tracediff_hooks.values import fixed_rows
-from tracediff_hooks.writer import Kept, Row, Summarized
 
 BATCH_ROLES = ("input", "label", "sample_weight")
 """Roles whose values are rows that may come in another order."""
 RANK = {"none": 0, "digest": 1, "sketch": 2, "full": 3}
 ARRAY_BYTES = 1 << 10
 """What an array takes besides its chunks."""
+
+
+class Kept(NamedTuple):
+    """A value to be stored."""
+
+    path: str
+    value: np.ndarray
+    rows: Optional[np.ndarray]
+
+
+class Summarized(NamedTuple):
+    """A value of which only a summary is stored."""
+
+    summary: Summary
+    value: np.ndarray
+    rows: Optional[np.ndarray]
+    size: int
+    sketch_path: Optional[str]
+    rows_path: Optional[str]
+
+
+class Row(NamedTuple):
+    """A row of one of the tables."""
+
+    table: str
+    versions: np.ndarray
+    digests: np.ndarray
+    summaries: List[Tuple[int, Summary]]
 
 
 class _Entry(NamedTuple):
@@ -44,7 +70,6 @@ class Placed(NamedTuple):
         rows: the rows of the tables.
         external: changes of the state between the steps.
         events: kind and message of what is out of the ordinary.
-        nbytes: size of the values in memory.
     """
 
     kept: List[Kept]
@@ -52,13 +77,6 @@ class Placed(NamedTuple):
     rows: List[Row]
     external: List[Tuple[int, int, int, Digest, Optional[Summary]]]
     events: List[Tuple[str, str]]
-    nbytes: int
-
-    def copied(self, pool: BufferPool) -> Tuple[Any, ...]:
-        """The same in memory that nobody else writes to."""
-        kept = [item._replace(value=pool.copy(item.value)) for item in self.kept]
-        jobs = [item._replace(value=pool.copy(item.value)) for item in self.summarized]
-        return kept, jobs, self.rows, self.external
 
 
 class Step:
@@ -101,6 +119,21 @@ class Step:
         if level == "full" and column.misfit(value) is not None:
             level = "digest"
         return _Entry(column, value, rows, digest, level)
+
+    def updates_nothing(self) -> bool:
+        """Whether no trained weight has another value after the step than before it.
+
+        Asked before `place`.
+        """
+        before = {entry.column.number: entry.digest for entry in self._external}
+        if self._run.steps == 0 and self._tables and self._tables[0][0] == "state":
+            before = {entry.column.number: entry.digest for entry in self._tables[0][1]}
+        table, entries = self._tables[-1]
+        return table == "state" and all(
+            entry.digest == before.get(entry.column.number, entry.column.last)
+            for entry in entries
+            if entry.column.spec.trainable
+        )
 
     def _entries(self) -> List[_Entry]:
         return self._external + [entry for _, entries in self._tables for entry in entries]
@@ -145,11 +178,9 @@ class Step:
 
     def place(self) -> Placed:
         """Gives every value its place; after this the run knows them."""
-        placed = Placed([], [], [], [], [], 0)
-        size = 0
+        placed = Placed([], [], [], [], [])
         for entry in self._external:
-            version, summary, nbytes = self._put(entry, placed)
-            size += nbytes
+            version, summary = self._put(entry, placed)
             placed.external.append(
                 (self._run.steps, entry.column.number, version, entry.digest, summary)
             )
@@ -157,16 +188,15 @@ class Step:
             count = self._run.counts[table]
             row = Row(table, np.full(count, -1, np.int32), np.zeros((count, 2), np.uint64), [])
             for entry in entries:
-                version, summary, nbytes = self._put(entry, placed)
-                size += nbytes
+                version, summary = self._put(entry, placed)
                 row.versions[entry.column.number] = version
                 row.digests[entry.column.number] = entry.digest
                 if summary is not None:
                     row.summaries.append((entry.column.number, summary))
             placed.rows.append(row)
-        return placed._replace(nbytes=size)
+        return placed
 
-    def _put(self, entry: _Entry, placed: Placed) -> Tuple[int, Optional[Summary], int]:
+    def _put(self, entry: _Entry, placed: Placed) -> Tuple[int, Optional[Summary]]:
         column = entry.column
         column.last = entry.digest
         level = self._level(entry)
@@ -179,21 +209,12 @@ class Step:
                 "of such values only digests are kept"
             )
             placed.events.append(("misfit", message))
-        if not new:
-            return version, summary, 0
-        if summary is None:
+        if new and summary is None:
             assert column.path is not None
             placed.kept.append(Kept(column.path, storable(entry.value), entry.rows))
-            return version, None, entry.value.nbytes
-        job = self._summarized(entry, summary, level)
-        if job.sketch_path is None and job.rows_path is None:
-            # Cheaper here, where the value has just been hashed, than a copy for the writer and
-            # the two threads' quarrel over the interpreter.
-            if entry.value.dtype.kind != "c":
-                summary.statistics = statistics_of(entry.value)
-            return version, summary, 0
-        placed.summarized.append(job)
-        return version, summary, entry.value.nbytes
+        elif new and summary is not None:
+            placed.summarized.append(self._summarized(entry, summary, level))
+        return version, summary
 
     @staticmethod
     def _summarized(entry: _Entry, summary: Summary, level: str) -> Summarized:

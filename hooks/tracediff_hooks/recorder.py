@@ -1,25 +1,23 @@
-"""Turns what a hook saw at each step into a trace: stores what is new, points to what is known.
+"""Takes what a hook saw at each step and hands it to the thread that makes a trace of it.
 
-Works out versions and digests in the calling thread and hands all writing to one background thread.
-Nothing here knows a framework, and `record_step` never raises.
+All work on values is the writer's: training waits only where that is too far behind. Nothing here
+knows a framework, and `record_step` never raises.
 """
 
 import atexit
 import os
 import threading
 import time
-from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Union
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Set, Union
 
 import numpy as np
 
 from tracediff_hooks._tell import tell
 from tracediff_hooks.budget import Budget, shown
-from tracediff_hooks.digest import digest_of
 from tracediff_hooks.levels import LEVELS, Level, Levels, Steps
-from tracediff_hooks.placing import Step, cost_of_row
 from tracediff_hooks.run import Run
 from tracediff_hooks.store import check_target, compressor
-from tracediff_hooks.tensors import Key, SparseRows, TensorSpec, Value, storage_dtype
+from tracediff_hooks.tensors import Key, SparseRows, TensorSpec, Value, same_value, size_of
 from tracediff_hooks.values import chunk_bytes_within
 from tracediff_hooks.writer import Writer
 
@@ -70,7 +68,9 @@ class Recorder:
         self._compression = compression
         self._run: Optional[Run] = None
         self._writer: Optional[Writer] = None
-        self._expected = UNKNOWN_STEPS
+        self._declared: Set[Key] = set()
+        self._steps = 0
+        self._after: Dict[Key, np.ndarray] = {}
         self._announced = False
         self._pid = os.getpid()
 
@@ -82,7 +82,7 @@ class Recorder:
     @property
     def steps(self) -> int:
         """How many steps of the current run were recorded."""
-        return self._run.steps if self._run else 0
+        return self._steps if self._run else 0
 
     def begin_run(
         self,
@@ -102,17 +102,22 @@ class Recorder:
                 that.
         """
         self.end_run("complete")
-        self._levels.settle(bytes_per_step)
-        self._run = run = Run(about, self._levels)
-        self._expected = max(1, expected_steps or 0) + 1 if expected_steps else UNKNOWN_STEPS
         if self._writer is None:
             self._budget.settle()
-            self._writer = Writer(self.path, self._compression, overwrite=self._overwrite)
+            self._writer = Writer(
+                self.path, self._compression, overwrite=self._overwrite, budget=self._budget
+            )
             _at_exit(self.close, "interrupted")
+        self._writer.wait()  # the run before this one goes by the same levels
+        self._levels.settle(bytes_per_step)
+        self._run = run = Run(about, self._levels)
         run.about["budget"] = self._budget.limit
-        run.expected = self._expected
+        run.expected = max(1, expected_steps) + 1 if expected_steps else UNKNOWN_STEPS
         run.chunk_bytes = chunk_bytes_within(self._budget.limit, len(tensors))
-        self._writer.put(("run", run.attributes(), run.expected, run.chunk_bytes))
+        self._declared = set()
+        self._steps = 0
+        self._after = {}
+        self._writer.put(("run", run))
         if self._levels.lowered:
             self.event(
                 "level",
@@ -124,10 +129,11 @@ class Recorder:
             self.declare(spec)
 
     def announce(self) -> None:
-        """Says once what the trace may take on disk, if somebody set a limit."""
-        if self._announced or not self._budget.given:
+        """Says once what the trace may take on disk."""
+        if self._announced:
             return
         self._announced = True
+        self._budget.settle()
         limit, free = self._budget.limit, self._budget.free()
         message = f"recording to {self.path}, at most {shown(limit)} of disk"
         if free is not None and free < limit:
@@ -136,38 +142,31 @@ class Recorder:
 
     def declare(self, spec: TensorSpec) -> None:
         """Adds a tensor to the current run."""
-        if self._run is None or self._writer is None:
-            return
-        column = self._run.declare(spec)
-        if column is not None and column.path is not None:
-            dtype = np.dtype(storage_dtype(spec.dtype))
-            self._writer.put(("values", column.path, spec.layout, spec.shape, dtype))
+        if self._run is not None and self._writer is not None:
+            self._declared.add((spec.role, spec.name))
+            self._writer.put(("declare", spec))
 
     def declared(self, role: str, name: str) -> bool:
         """Whether the current run has such a tensor."""
-        return self._run is not None and (
-            (role, name) in self._run.columns
-            or any((spec.role, spec.name) == (role, name) for spec in self._run.aliases)
-        )
+        return self._run is not None and (role, name) in self._declared
 
     def begin_fit(self, about: Mapping[str, Any]) -> None:
         """Notes that a ``fit`` call starts; the steps that follow belong to it."""
-        if self._run is not None:
-            fit = dict(about)
-            fit["first_step"] = self._run.steps
-            self._run.fits.append(fit)
-            self._run.attributes_changed = True
+        if self._run is not None and self._writer is not None:
+            self._writer.put(("fit", {**about, "first_step": self._steps}))
 
     def event(self, kind: str, message: str, *, say: bool = False) -> None:
         """Writes something out of the ordinary into the trace, and with ``say`` to stderr."""
-        if self._run is not None:
-            self._run.events.append({"step": self._run.steps, "kind": kind, "message": message})
-            self._run.attributes_changed = True
+        if self._run is not None and self._writer is not None:
+            self._writer.put(("event", self._steps, kind, message))
         if say:
             tell(message)
 
     def changed(self, state: Mapping[Key, np.ndarray]) -> Dict[Key, np.ndarray]:
         """Compares the state with what was recorded last, before a step may overwrite it.
+
+        What was recorded is let go of: memory that the framework changes in place while nobody
+        else holds it would be copied in the step otherwise.
 
         Args:
             state: tensors of the state; only read during this call.
@@ -176,13 +175,12 @@ class Recorder:
             Copies of those whose value is not the recorded one; of all of them while nothing was
             recorded.
         """
-        run = self._run
-        found: Dict[Key, np.ndarray] = {}
-        for key, value in state.items():
-            column = run.columns.get(key) if run is not None and run.steps else None
-            if column is None or digest_of(np.asarray(value)) != column.last:
-                found[key] = np.array(value)
-        return found
+        known, self._after = self._after, {}
+        return {
+            key: np.array(value)
+            for key, value in state.items()
+            if key not in known or not same_value(known[key], value)
+        }
 
     def record_step(
         self,
@@ -192,10 +190,12 @@ class Recorder:
         after: Mapping[Key, np.ndarray],
         epoch: int = 0,
         batch: int = 0,
+        may_skip: Optional[str] = None,
     ) -> None:
         """Records one step. Tensors must have been declared; all other keys are ignored.
 
-        What the arrays hold is copied where it is kept: they need not outlive the call.
+        The arrays are read later: nobody may write to their memory any more. A framework that
+        writes to new memory while somebody holds the old one keeps to that.
 
         Args:
             before: the state before the step; from the second step on only what `changed` found.
@@ -203,75 +203,31 @@ class Recorder:
             after: the state after the step.
             epoch: the epoch of the fit in which the step stands, from 0.
             batch: where in that epoch it stands, from 0.
+            may_skip: why the step may leave the weights as they are, where there is a reason; if it
+                does, that is noted as an event.
         """
         run, writer = self._run, self._writer
         if run is None or writer is None or writer.failure is not None or run.ceiling == "none":
             return
-        step = Step(run)
-        if run.steps == 0:
-            step.take("state", before)
-        else:
-            step.take_external(before)
-        step.take("observed", observed)
-        step.take("state", after)
-        charge = self._fit_into_budget(run, writer, step)
-        if run.ceiling == "none":
-            return
-        placed = step.place()
-        for kind, message in placed.events:
-            self.event(kind, message, say=True)
-        writer.reserve(placed.nbytes)
-        work = placed.copied(writer.pool)
-        run.steps += 1
-        attributes = None
-        if run.attributes_changed:
-            attributes = run.attributes()
-            run.attributes_changed = False
-        position = (max(0, len(run.fits) - 1), epoch, batch, time.time() - run.started)
-        writer.put(
-            ("step", *work, position, run.steps, attributes), size=placed.nbytes, charge=charge
-        )
-
-    def _fit_into_budget(self, run: Run, writer: Writer, step: Step) -> int:
-        """Lowers the level of the run until a step fits; returns what it takes on disk."""
-        used = writer.used
-        while True:
-            level, cost = step.cost()
-            cost += cost_of_row(run)
-            if self._budget.allows(level, used + cost):
-                return cost
-            lower = {"full": "sketch", "sketch": "digest", "digest": "none"}[level]
-            run.ceiling = lower
-            what = {
-                "sketch": "from this step on only sketches of new values are kept",
-                "digest": "from this step on only digests and statistics are kept",
-                "none": "no further step is recorded",
-            }[lower]
-            self.event(
-                "budget",
-                f"step {run.steps}: {shown(used)} of the {shown(self._budget.limit)} of disk that "
-                f"{self.path} may take are used, so {what}; training goes on",
-                say=True,
-            )
-            if lower == "none":
-                run.status = "failed"
-                writer.put(("flush", run.attributes()))
-                return 0
+        self._after = dict(after)
+        size = sum(size_of(item) for part in (before, observed, after) for item in part.values())
+        moment = (epoch, batch, time.time() - run.started)
+        writer.reserve(size)
+        writer.put(("step", before, observed, after, moment, may_skip), size=size)
+        self._steps += 1
 
     def end_run(self, status: str) -> None:
         """Ends the current run with ``complete``, ``interrupted`` or ``failed`` and flushes it."""
         if self._run is None or self._writer is None:
             return
-        if self._run.ceiling != "none":
-            self._run.status = status
-        self._writer.put(("end", self._run.attributes()))
+        self._writer.put(("end", status))
         self._run = None
+        self._after = {}
 
     def flush(self) -> None:
         """Waits until everything recorded so far is on disk."""
         if self._writer is not None and os.getpid() == self._pid:
-            attributes = self._run.attributes() if self._run else None
-            self._writer.put(("flush", attributes))
+            self._writer.put(("flush",))
             self._writer.wait()
 
     def pause(self, status: str) -> None:
@@ -279,25 +235,25 @@ class Recorder:
 
         A later fit may continue it.
         """
-        if self._run is not None:
-            if self._run.ceiling != "none":
-                self._run.status = status
+        self._after = {}
+        if self._run is not None and self._writer is not None:
+            self._writer.put(("status", status))
             self.flush()
 
     def resume(self) -> None:
         """Marks the current run as being recorded again."""
-        if self._run is not None and self._run.ceiling != "none":
-            self._run.status = "recording"
-            self._run.attributes_changed = True
+        if self._run is not None and self._writer is not None:
+            self._writer.put(("status", "recording"))
 
     def close(self, status: str = "complete") -> None:
         """Ends the run and waits for the writer."""
         if os.getpid() != self._pid:  # a forked worker must not touch its parent's trace
             return
-        if self._run is not None and self._run.status != "recording":
-            self._run = None  # `pause` has brought everything to disk
-        self.end_run(status)
         if self._writer is not None:
+            self._writer.wait()
+            if self._run is not None and self._run.status != "recording":
+                self._run = None  # `pause` has brought everything to disk
+            self.end_run(status)
             self._writer.stop()
             self._writer = None
 

@@ -1,4 +1,4 @@
-"""A run as the training thread knows it: its tensors, which values are stored, what comes next."""
+"""A run as the writer knows it: its tensors, which values are stored, what comes next."""
 
 import math
 import time
@@ -156,7 +156,7 @@ def _finite_json(value: Any) -> Any:
 
 
 class Run:
-    """The main thread's half of a run: which values are known, which row comes next."""
+    """What is known of a run: which values are stored, which row comes next."""
 
     def __init__(self, about: Mapping[str, Any], levels: Levels) -> None:
         self.about = dict(about)
@@ -186,6 +186,11 @@ class Run:
         self.counts[table] += 1
         self.columns[spec.role, spec.name] = column
         return column
+
+    def note(self, step: int, kind: str, message: str) -> None:
+        """Adds an event."""
+        self.events.append({"step": step, "kind": kind, "message": message})
+        self.attributes_changed = True
 
     def attributes(self) -> Dict[str, Any]:
         """The run as its attributes tell it, see docs/trace-format.md."""

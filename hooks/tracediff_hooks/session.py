@@ -143,6 +143,7 @@ class Session:
         """
         if self._fit_pending or model is not self._model or set(state) != self._state_keys:
             # Another run may begin with this step, which needs all of it.
+            self._recorder.changed({})
             return {key: np.array(value) for key, value in state.items()}
         return self._recorder.changed(state)
 
@@ -204,28 +205,15 @@ class Session:
         for role, name in aliases:
             if not self._recorder.declared(role, name):
                 self._recorder.declare(self._alias_spec(role, name, observed))
-        if may_skip and self._updates_nothing(state, before, after):
-            # At each such step, unlike other events.
-            self._recorder.event("no-update", f"the step updates no weight: {may_skip}")
-            self._say(f"some steps update no weight: {may_skip}")
         self._recorder.record_step(
-            before=before, observed=observed, after=after, epoch=self.epoch, batch=self.batch
+            before=before,
+            observed=observed,
+            after=after,
+            epoch=self.epoch,
+            batch=self.batch,
+            may_skip=may_skip,
         )
         self.batch += 1
-
-    def _updates_nothing(
-        self,
-        state: Sequence[StateTensor],
-        before: Mapping[Key, np.ndarray],
-        after: Mapping[Key, np.ndarray],
-    ) -> bool:
-        trained = {t.key: after[t.key] for t in state if t.spec.trainable and t.key in after}
-        moved = self._recorder.changed({k: v for k, v in trained.items() if k not in before})
-        return not moved and all(
-            before[key].tobytes() == value.tobytes()
-            for key, value in trained.items()
-            if key in before
-        )
 
     def _check_choice(self, layers: Sequence[NamedLayer]) -> None:
         if not self._choice_checked:

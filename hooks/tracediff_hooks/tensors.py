@@ -48,10 +48,30 @@ class TensorSpec(NamedTuple):
 
 
 def parts(value: Value) -> Tuple[np.ndarray, Optional[np.ndarray]]:
-    """A value's numbers and, for a sparse one, the int64 row numbers they belong to."""
+    """A value's numbers, in C order, and, for a sparse one, the int64 row numbers of the rows."""
     if isinstance(value, SparseRows):
-        return np.asarray(value.values), np.asarray(value.rows, np.int64)
-    return np.asarray(value), None
+        return np.asarray(value.values, order="C"), np.asarray(value.rows, np.int64, order="C")
+    return np.asarray(value, order="C"), None
+
+
+def size_of(value: Value) -> int:
+    """What a value takes in memory, in bytes."""
+    if isinstance(value, SparseRows):
+        return int(value.values.nbytes + value.rows.nbytes)
+    return int(np.asarray(value).nbytes)
+
+
+def same_value(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two arrays hold the same bytes, at once where they share them."""
+    one, other = np.asarray(one), np.asarray(other)
+    if one.shape != other.shape or one.dtype != other.dtype:
+        return False
+    if not (one.flags.c_contiguous and other.flags.c_contiguous):
+        return one.tobytes() == other.tobytes()
+    if one.__array_interface__["data"][0] == other.__array_interface__["data"][0]:
+        return True
+    word = np.uint8 if one.nbytes % 8 else np.uint64
+    return bool((one.reshape(-1).view(word) == other.reshape(-1).view(word)).all())
 
 
 def digest_value(value: np.ndarray, rows: Optional[np.ndarray]) -> Digest:

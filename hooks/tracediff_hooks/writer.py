@@ -1,21 +1,26 @@
-"""The background thread that writes a trace, and what happens when it cannot."""
+"""The background thread that makes a trace of what it is handed, and what happens when it cannot.
+
+Hashing, counting and writing let go of the interpreter lock, so that training goes on beside them.
+"""
 
 import contextlib
 import queue
 import threading
 import time
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 import numpy as np
 
 from tracediff_hooks._tell import tell
 from tracediff_hooks._version import __version__
-from tracediff_hooks.buffers import BufferPool
+from tracediff_hooks.budget import Budget, shown
 from tracediff_hooks.digest import row_digests
 from tracediff_hooks.moments import statistics_of
-from tracediff_hooks.run import Summary
+from tracediff_hooks.placing import Step, Summarized, cost_of_row
+from tracediff_hooks.run import Run
 from tracediff_hooks.sketch import sketch
 from tracediff_hooks.store import RunGroup, TraceStore
+from tracediff_hooks.tensors import Key, TensorSpec, Value, storage_dtype
 
 FLUSH_SECONDS = 5.0
 """A run killed at any moment loses at most about this much (and what the queue holds)."""
@@ -24,53 +29,19 @@ QUEUE_BYTES = 256 << 20
 bounded by this, or by one step's values where they are more."""
 
 
-class Kept(NamedTuple):
-    """A value to be stored."""
-
-    path: str
-    value: np.ndarray
-    rows: Optional[np.ndarray]
-
-
-class Summarized(NamedTuple):
-    """A value of which only a summary is stored."""
-
-    summary: Summary
-    value: np.ndarray
-    rows: Optional[np.ndarray]
-    size: int
-    sketch_path: Optional[str]
-    rows_path: Optional[str]
-
-
-class Row(NamedTuple):
-    """A row of one of the tables."""
-
-    table: str
-    versions: np.ndarray
-    digests: np.ndarray
-    summaries: List[Tuple[int, Summary]]
-
-
 class Writer:
     """The background thread that owns the store."""
 
-    def __init__(self, path: str, compression: Optional[str], *, overwrite: bool) -> None:
+    def __init__(
+        self, path: str, compression: Optional[str], *, overwrite: bool, budget: Budget
+    ) -> None:
         self.failure: Optional[str] = None
-        self.pool = BufferPool(limit=QUEUE_BYTES)
-        self._state = WriterState(path, compression, self.pool, overwrite=overwrite)
+        self._state = WriterState(path, compression, overwrite=overwrite, budget=budget)
         self._queue: queue.Queue[Any] = queue.Queue()
         self._room = threading.Condition()
         self._bytes = 0
-        self._charged = 0
         self._thread = threading.Thread(target=self._work, name="tracediff-writer", daemon=True)
         self._thread.start()
-
-    @property
-    def used(self) -> int:
-        """What the trace takes on disk, at most, when all that was handed over is done; bytes."""
-        with self._room:
-            return self._state.used + self._charged
 
     def reserve(self, size: int) -> None:
         """Waits while the writer is too far behind for another ``size`` bytes."""
@@ -79,17 +50,14 @@ class Writer:
                 self._room.wait()
             self._bytes += size
 
-    def put(self, item: Tuple[Any, ...], *, size: int = 0, charge: int = 0) -> None:
+    def put(self, item: Tuple[Any, ...], *, size: int = 0) -> None:
         """Hands over work.
 
         Args:
             item: names what is to be done, and its arguments.
             size: the bytes that `reserve` was called for.
-            charge: the bytes that it will take on disk.
         """
-        with self._room:
-            self._charged += charge
-        self._queue.put((item, size, charge))
+        self._queue.put((item, size))
 
     def wait(self) -> None:
         """Waits until all that was handed over has been done."""
@@ -97,14 +65,14 @@ class Writer:
 
     def stop(self) -> None:
         """Lets the writer finish and ends its thread."""
-        self._queue.put((None, 0, 0))
+        self._queue.put((None, 0))
         self._thread.join()
 
     def _work(self) -> None:
         state = self._state
         while True:
             try:
-                item, size, charge = self._queue.get(timeout=state.idle_seconds)
+                item, size = self._queue.get(timeout=state.idle_seconds)
             except queue.Empty:
                 self._attempt(state.flush_late)
                 continue
@@ -114,9 +82,9 @@ class Writer:
                     return
                 self._attempt(state.handle, item)
             finally:
+                item = None  # nobody waits for the next step while this one is held
                 with self._room:
                     self._bytes -= size
-                    self._charged -= charge
                     self._room.notify_all()
                 self._queue.task_done()
 
@@ -135,15 +103,16 @@ class WriterState:
     """What the writer thread knows; used by that thread only."""
 
     def __init__(
-        self, path: str, compression: Optional[str], pool: BufferPool, *, overwrite: bool
+        self, path: str, compression: Optional[str], *, overwrite: bool, budget: Budget
     ) -> None:
         self._overwrite = overwrite
         self._path = path
         self._compression = compression
-        self._pool = pool
+        self._budget = budget
         self._store: Optional[TraceStore] = None
+        self._about: Optional[Run] = None
         self._run: Optional[RunGroup] = None
-        self._attributes: Dict[str, Any] = {}
+        self._no_update_said = False
         self._steps = 0
         self._flushed = 0
         self._flush_at = 0.0
@@ -174,54 +143,124 @@ class WriterState:
         """Does one piece of work: its first part names the method, the others are arguments."""
         getattr(self, "_on_" + item[0])(*item[1:])
 
-    def _on_run(self, attributes: Dict[str, Any], expected: int, chunk_bytes: int) -> None:
+    def _on_run(self, about: Run) -> None:
         if self._store is None:
             writer = f"tracediff-hooks {__version__}"
             self._store = TraceStore(
                 self._path, writer=writer, compression=self._compression, overwrite=self._overwrite
             )
-        self._attributes = attributes
-        self._run = self._store.create_run(attributes, expected=expected, chunk_bytes=chunk_bytes)
+        self._about = about
+        self._run = self._store.create_run(
+            about.attributes(), expected=about.expected, chunk_bytes=about.chunk_bytes
+        )
         self._steps = self._flushed = 0
         self._flush_at = time.monotonic() + FLUSH_SECONDS
 
-    def _on_values(self, path: str, layout: str, shape: Any, dtype: Any) -> None:
+    def _on_declare(self, spec: TensorSpec) -> None:
         assert self._run is not None
-        self._run.create_values(path, layout, shape, dtype)
+        assert self._about is not None
+        column = self._about.declare(spec)
+        if column is not None and column.path is not None:
+            dtype = np.dtype(storage_dtype(spec.dtype))
+            self._run.create_values(column.path, spec.layout, spec.shape, dtype)
+
+    def _on_fit(self, about: Dict[str, Any]) -> None:
+        assert self._about is not None
+        self._about.fits.append(about)
+        self._about.attributes_changed = True
+
+    def _on_event(self, step: int, kind: str, message: str) -> None:
+        if self._about is not None:
+            self._about.note(step, kind, message)
+
+    def _on_status(self, status: str) -> None:
+        if self._about is not None and self._about.ceiling != "none":
+            self._about.status = status
+            self._about.attributes_changed = True
 
     def _on_step(
         self,
-        kept: List[Kept],
-        summarized: List[Summarized],
-        rows: List[Row],
-        external: List[Tuple[int, int, int, Tuple[int, int], Optional[Summary]]],
-        position: Any,
-        steps: int,
-        attributes: Optional[Dict[str, Any]],
+        before: Mapping[Key, np.ndarray],
+        observed: Mapping[Key, Value],
+        after: Mapping[Key, np.ndarray],
+        moment: Tuple[int, int, float],
+        may_skip: Optional[str],
     ) -> None:
-        run = self._run
+        run, about = self._run, self._about
         assert run is not None
-        for value in kept:
+        assert about is not None
+        if about.ceiling == "none":
+            return
+        step = Step(about)
+        if about.steps == 0:
+            step.take("state", before)
+        else:
+            step.take_external(before)
+        step.take("observed", observed)
+        step.take("state", after)
+        self._fit_into_budget(about, step)
+        if about.ceiling == "none":
+            return
+        if may_skip and step.updates_nothing():
+            self._note_no_update(about, may_skip)
+        placed = step.place()
+        for kind, message in placed.events:
+            about.note(about.steps, kind, message)
+            tell(message)
+        for value in placed.kept:
             run.append_value(value.path, value.value, value.value.shape, value.rows)
-            self._pool.give_back(value.value)
-        for job in summarized:
+        for job in placed.summarized:
             self._summarize(run, job)
-            self._pool.give_back(job.value)
-        for row in rows:
+        for row in placed.rows:
             run.append_row(*row)
-        for change in external:
+        for change in placed.external:
             run.append_external(*change)
-        run.append_step(*position)
-        self._steps = steps
-        if attributes is not None:
-            self._attributes = attributes
-            run.write_attributes(attributes)
+        run.append_step(max(0, len(about.fits) - 1), *moment)
+        about.steps += 1
+        self._steps = about.steps
+        if about.attributes_changed:
+            self._write_attributes()
         if time.monotonic() >= self._flush_at:
             self._flush()
 
+    def _write_attributes(self) -> None:
+        if self._run is not None and self._about is not None:
+            self._about.attributes_changed = False
+            self._run.write_attributes(self._about.attributes())
+
+    def _note_no_update(self, about: Run, may_skip: str) -> None:
+        # At each such step, unlike other events.
+        about.note(about.steps, "no-update", f"the step updates no weight: {may_skip}")
+        if not self._no_update_said:
+            self._no_update_said = True
+            tell(f"some steps update no weight: {may_skip}")
+
+    def _fit_into_budget(self, run: Run, step: Step) -> None:
+        """Lowers the level of the run until a step fits."""
+        while True:
+            level, cost = step.cost()
+            if self._budget.allows(level, self.used + cost + cost_of_row(run)):
+                return
+            run.ceiling = {"full": "sketch", "sketch": "digest", "digest": "none"}[level]
+            what = {
+                "sketch": "from this step on only sketches of new values are kept",
+                "digest": "from this step on only digests and statistics are kept",
+                "none": "no further step is recorded",
+            }[run.ceiling]
+            message = (
+                f"step {run.steps}: {shown(self.used)} of the {shown(self._budget.limit)} of disk "
+                f"that {self._path} may take are used, so {what}; training goes on"
+            )
+            run.note(run.steps, "budget", message)
+            tell(message)
+            if run.ceiling == "none":
+                run.status = "failed"
+                self._on_flush()
+                return
+
     @staticmethod
     def _summarize(run: RunGroup, job: Summarized) -> None:
-        if job.summary.statistics is None and job.value.dtype.kind != "c":
+        if job.value.dtype.kind != "c":
             job.summary.statistics = statistics_of(job.value)
         if job.sketch_path is not None:
             numbers = sketch(job.value, job.rows, job.size)
@@ -229,20 +268,18 @@ class WriterState:
         if job.rows_path is not None:
             job.summary.rows = run.append_rows(job.rows_path, row_digests(job.value))
 
-    def _on_flush(self, attributes: Optional[Dict[str, Any]]) -> None:
-        if self._run is not None:
+    def _on_flush(self) -> None:
+        if self._run is not None and self._about is not None:
             self._flush()
             self._run.trim()
-            if attributes is not None and attributes != self._attributes:
-                self._attributes = attributes
-                self._run.write_attributes(attributes)
+            if self._about.attributes_changed:
+                self._write_attributes()
 
-    def _on_end(self, attributes: Dict[str, Any]) -> None:
+    def _on_end(self, status: str) -> None:
         if self._run is not None:
-            self._flush()
-            self._run.trim()
-            self._run.write_attributes(attributes)
-            self._run = None
+            self._on_status(status)
+            self._on_flush()
+            self._run = self._about = None
 
     def _flush(self) -> None:
         assert self._run is not None
@@ -271,11 +308,9 @@ class WriterState:
             kept = f"after step {self._flushed - 1}, up to which the trace is readable"
         hint = " Check the disk's space and permissions." if disk else ""
         tell(f"recording to {self._path} stopped {kept} ({failure}); training goes on.{hint}")
-        if self._run is None:
+        if self._about is None:
             return
-        events = self._attributes.get("events", [])
-        events.append({"step": self._flushed, "kind": "failure", "message": failure})
-        self._attributes["events"] = events
-        self._attributes["status"] = "failed"
+        self._about.note(self._flushed, "failure", failure)
+        self._about.status = "failed"
         with contextlib.suppress(Exception):  # the disk that failed may refuse this too
-            self._run.write_attributes(self._attributes)
+            self._write_attributes()

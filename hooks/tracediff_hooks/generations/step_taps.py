@@ -5,7 +5,19 @@ traces.
 """
 
 import contextlib
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 import numpy as np
 
@@ -238,14 +250,19 @@ class StepTaps:
             The values, and the applied gradients that are the raw ones.
         """
         found: Dict[Key, Value] = {}
+        fed: Set[int] = set()
         for place, tensor in taps.items():
             parts = place.split(" ", 2)
             if parts[0] == "loss":
                 found["loss", "loss"] = _array(tensor)
             elif parts[0] == "batch":
-                found[parts[1], parts[2]] = _array(tensor)
+                # A batch may lie in an array of the script, which may fill it with the next one.
+                array = _array(tensor)
+                fed.add(_address(array))
+                found[parts[1], parts[2]] = np.array(array)
             elif parts[0] == "activation":
-                found["activation", parts[2]] = _array(tensor)
+                array = _array(tensor)
+                found["activation", parts[2]] = np.array(array) if _address(array) in fed else array
             elif int(parts[1]) in weight_names:
                 key = (parts[0], weight_names[int(parts[1])])
                 if parts[2] == "dense":
@@ -255,6 +272,10 @@ class StepTaps:
                     found[key] = SparseRows(_array(tensor), _array(rows).astype(np.int64))
         aliases = [("applied_gradient", weight_names[v]) for v in self._same if v in weight_names]
         return found, sorted(aliases)
+
+
+def _address(array: np.ndarray) -> int:
+    return int(array.__array_interface__["data"][0])
 
 
 def view(variable: Any) -> np.ndarray:
