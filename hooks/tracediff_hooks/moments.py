@@ -11,7 +11,7 @@ FIELDS = ("size", "mean", "std", "norm", "min", "max", "nan", "inf")
 _ROW = 4096
 _BLOCK = 64 * _ROW
 """Elements that are read again and again while they lie in the processor's cache."""
-_SAFE = {4: (-6, 48), 8: (-400, 400)}
+_SAFE = {4: (8, 48), 8: (-400, 400)}
 """Between which powers of two, by itemsize, the largest element may lie for squares to be added up
 as they are; elsewhere the elements are scaled so that it lies at the upper one. Squares of small
 elements that lose digits would cost 100 times the time of others, and the second moments of Adam

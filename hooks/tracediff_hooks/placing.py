@@ -1,13 +1,13 @@
 """Decides for every tensor of a step what is stored of it, and what that takes on disk."""
 
-from typing import Any, List, Mapping, NamedTuple, Optional, Set, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
 
-from tracediff_hooks.digest import Digest
-from tracediff_hooks.moments import FIELDS
+from tracediff_hooks.digest import Digest, row_digests
+from tracediff_hooks.moments import FIELDS, statistics_of
 from tracediff_hooks.run import Column, Run, Summary
-from tracediff_hooks.sketch import WIDTH
+from tracediff_hooks.sketch import WIDTH, sketch
 from tracediff_hooks.tensors import Key, Value, digest_value, parts, storable, stored_at
 from tracediff_hooks.values import fixed_rows
 
@@ -27,14 +27,13 @@ class Kept(NamedTuple):
 
 
 class Summarized(NamedTuple):
-    """A value of which only a summary is stored."""
+    """What is stored of a value that is not kept: sketch and row digests, where there are any."""
 
     summary: Summary
-    value: np.ndarray
-    rows: Optional[np.ndarray]
-    size: int
     sketch_path: Optional[str]
+    sketch: Optional[np.ndarray]
     rows_path: Optional[str]
+    rows: Optional[np.ndarray]
 
 
 class Row(NamedTuple):
@@ -46,19 +45,74 @@ class Row(NamedTuple):
     summaries: List[Tuple[int, Summary]]
 
 
-class _Entry(NamedTuple):
-    """A value that was seen, and how much of it is wanted."""
+class _Entry:
+    """A value that was seen, and how much of it is wanted.
 
-    column: Column
-    value: np.ndarray
-    rows: Optional[np.ndarray]
-    digest: Digest
-    level: str
+    What is not kept of it is worked out at once, so that nobody holds its memory for long: the
+    framework is about to write there.
+    """
+
+    def __init__(self, column: Column, item: Value, *, wanted: Any, ceiling: str) -> None:
+        value, rows = parts(item)
+        self.column = column
+        self.shape, self.size, self.dtype = value.shape, value.size, value.dtype
+        self.digest = digest_value(value, rows)
+        self.misfit = column.misfit(value)
+        self._level = column.level if wanted or column.spec.shape == () else "digest"
+        if self._level == "full" and self.misfit is not None:
+            self._level = "digest"
+        self.value: Optional[np.ndarray] = value
+        self.rows = rows
+        self._summarized: Optional[Summarized] = None
+        level = self.level(ceiling)
+        if level != "full":
+            if column.is_new(self.content, level):
+                self._summarized = self._summarize(value, level)
+            self.value = self.rows = None
 
     @property
     def content(self) -> Tuple[Digest, Tuple[int, ...]]:
         """What makes it another value."""
-        return self.digest, self.value.shape
+        return self.digest, self.shape
+
+    def level(self, ceiling: str) -> str:
+        """How much of it is kept where the budget allows no more than ``ceiling``."""
+        if self.column.spec.shape == ():
+            return self._level
+        return min(self._level, ceiling, key=RANK.__getitem__)
+
+    def _summarize(self, value: np.ndarray, level: str) -> Summarized:
+        spec, summary = self.column.spec, Summary()
+        numbers = sketch_path = rows_path = digests = None
+        if value.dtype.kind != "c":
+            summary.statistics = statistics_of(value)
+            if level == "sketch":
+                size = value.size if self.rows is None else int(np.prod(spec.shape, dtype=np.int64))
+                sketch_path = stored_at("sketches", spec.role, spec.name)
+                numbers = sketch(value, self.rows, size)
+        if spec.role in BATCH_ROLES and value.ndim:
+            rows_path = stored_at("row_digests", spec.role, spec.name)
+            digests = row_digests(value)
+        return Summarized(summary, sketch_path, numbers, rows_path, digests)
+
+    def summarized(self, summary: Summary, level: str) -> Summarized:
+        """What is stored in place of it, numbered in ``summary``."""
+        found = self._summarized
+        if found is None:
+            assert self.value is not None
+            found = self._summarize(self.value, level)
+        summary.statistics = found.summary.statistics
+        if level != "sketch":
+            found = found._replace(sketch_path=None)
+        return found._replace(summary=summary)
+
+    def kept(self) -> Kept:
+        """What is stored of it in full; it lets go of that."""
+        value, rows = self.value, self.rows
+        self.value = self.rows = None
+        assert value is not None
+        assert self.column.path is not None
+        return Kept(self.column.path, storable(value), rows)
 
 
 class Placed(NamedTuple):
@@ -80,75 +134,61 @@ class Placed(NamedTuple):
 
 
 class Step:
-    """The values of one step on their way into the trace."""
+    """The values of one step on their way into the trace.
 
-    def __init__(self, run: Run) -> None:
+    Args:
+        run: the run; it knows them when `place` has returned.
+        before: the state before the step: all of it for the first, else what was changed.
+        observed: what the step consumed and produced.
+        after: the state after the step.
+
+    All three are emptied.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        before: Dict[Key, np.ndarray],
+        observed: Dict[Key, Value],
+        after: Dict[Key, np.ndarray],
+    ) -> None:
         self._run = run
-        self._tables: List[Tuple[str, List[_Entry]]] = []
-        self._external: List[_Entry] = []
-        here = run.levels.at(run.steps)
-        # The state after a step is the state before the next.
-        self._wanted = {"observed": here, "state": here or run.levels.at(run.steps + 1)}
+        levels, number = run.levels, run.steps
+        here = levels.at(number)
+        self._before = self._take("state", before, wanted=here)
+        # The state after a step is the state before the next. The framework writes there first.
+        self._after = self._take("state", after, wanted=here or levels.at(number + 1))
+        self._observed = self._take("observed", observed, wanted=here)
+        if number:
+            self._before = [e for e in self._before if e.digest != e.column.last]
 
-    def take(self, table: str, given: Mapping[Key, Value]) -> None:
-        """Takes a row of a table; only reads what it is given."""
-        first = table == "state" and self._run.steps == 0 and not self._tables
-        wanted = self._run.levels.at(0) if first else self._wanted[table]
+    def _take(self, table: str, given: Dict[Key, Any], *, wanted: bool) -> List[_Entry]:
         entries = []
-        for key, item in given.items():
+        for key in list(given):
+            item = given.pop(key)
             column = self._run.columns.get(key)
             if column is not None and column.table == table:
-                entries.append(self._entry(column, item, wanted))
-        self._tables.append((table, entries))
-
-    def take_external(self, given: Mapping[Key, Value]) -> None:
-        """Takes state that was changed since the step before."""
-        for key, item in given.items():
-            column = self._run.columns.get(key)
-            if column is None or column.table != "state":
-                continue
-            entry = self._entry(column, item, self._wanted["observed"])
-            if entry.digest != column.last:
-                self._external.append(entry)
-
-    @staticmethod
-    def _entry(column: Column, item: Value, wanted: Any) -> _Entry:
-        value, rows = parts(item)
-        digest = digest_value(value, rows)
-        level = column.level if wanted or column.spec.shape == () else "digest"
-        if level == "full" and column.misfit(value) is not None:
-            level = "digest"
-        return _Entry(column, value, rows, digest, level)
+                entries.append(_Entry(column, item, wanted=wanted, ceiling=self._run.ceiling))
+        return entries
 
     def updates_nothing(self) -> bool:
         """Whether no trained weight has another value after the step than before it.
 
         Asked before `place`.
         """
-        before = {entry.column.number: entry.digest for entry in self._external}
-        if self._run.steps == 0 and self._tables and self._tables[0][0] == "state":
-            before = {entry.column.number: entry.digest for entry in self._tables[0][1]}
-        table, entries = self._tables[-1]
-        return table == "state" and all(
+        before = {entry.column.number: entry.digest for entry in self._before}
+        return all(
             entry.digest == before.get(entry.column.number, entry.column.last)
-            for entry in entries
+            for entry in self._after
             if entry.column.spec.trainable
         )
-
-    def _entries(self) -> List[_Entry]:
-        return self._external + [entry for _, entries in self._tables for entry in entries]
-
-    def _level(self, entry: _Entry) -> str:
-        if entry.column.spec.shape == ():
-            return entry.level
-        return min(entry.level, self._run.ceiling, key=RANK.__getitem__)
 
     def cost(self) -> Tuple[str, int]:
         """The highest level at which something is new, and the bytes that all of it takes."""
         highest, total = "digest", 0
         seen: Set[Any] = set()
-        for entry in self._entries():
-            level = self._level(entry)
+        for entry in (*self._before, *self._observed, *self._after):
+            level = entry.level(self._run.ceiling)
             place = (entry.column.number, entry.column.table, entry.content)
             if place in seen or not entry.column.is_new(entry.content, level):
                 continue
@@ -161,15 +201,15 @@ class Step:
     def _value_bytes(self, entry: _Entry, level: str) -> int:
         column, run = entry.column, self._run
         if level == "full":
-            size, fresh = entry.value.nbytes, column.version == 0
+            size, fresh = entry.size * entry.dtype.itemsize, column.version == 0
             if column.spec.layout == "fixed":
                 rows = fixed_rows(size, run.expected, run.chunk_bytes)
                 return rows * size if column.version % rows == 0 else 0
-            itemsize = max(1, entry.value.dtype.itemsize)
-            return column.fill_chunks(entry.value.size, itemsize, run) + ARRAY_BYTES * fresh
+            itemsize = max(1, entry.dtype.itemsize)
+            return column.fill_chunks(entry.size, itemsize, run) + ARRAY_BYTES * fresh
         total = ARRAY_BYTES * 2 if column.summarized == 0 else 0
-        if column.spec.role in BATCH_ROLES and entry.value.ndim:
-            total += 8 * entry.value.shape[0] + 64
+        if column.spec.role in BATCH_ROLES and entry.shape:
+            total += 8 * entry.shape[0] + 64
         if level == "sketch":
             total += 8 * WIDTH + 64
             if column.summarized == 0:
@@ -179,58 +219,47 @@ class Step:
     def place(self) -> Placed:
         """Gives every value its place; after this the run knows them."""
         placed = Placed([], [], [], [], [])
-        for entry in self._external:
-            version, summary = self._put(entry, placed)
-            placed.external.append(
-                (self._run.steps, entry.column.number, version, entry.digest, summary)
-            )
-        for table, entries in self._tables:
-            count = self._run.counts[table]
-            row = Row(table, np.full(count, -1, np.int32), np.zeros((count, 2), np.uint64), [])
-            for entry in entries:
+        number = self._run.steps
+        if number:
+            for entry in self._before:
                 version, summary = self._put(entry, placed)
-                row.versions[entry.column.number] = version
-                row.digests[entry.column.number] = entry.digest
-                if summary is not None:
-                    row.summaries.append((entry.column.number, summary))
-            placed.rows.append(row)
+                change = (number, entry.column.number, version, entry.digest, summary)
+                placed.external.append(change)
+        else:
+            self._put_row("state", self._before, placed)
+        self._put_row("observed", self._observed, placed)
+        self._put_row("state", self._after, placed)
         return placed
+
+    def _put_row(self, table: str, entries: List[_Entry], placed: Placed) -> None:
+        count = self._run.counts[table]
+        row = Row(table, np.full(count, -1, np.int32), np.zeros((count, 2), np.uint64), [])
+        for entry in entries:
+            version, summary = self._put(entry, placed)
+            row.versions[entry.column.number] = version
+            row.digests[entry.column.number] = entry.digest
+            if summary is not None:
+                row.summaries.append((entry.column.number, summary))
+        placed.rows.append(row)
 
     def _put(self, entry: _Entry, placed: Placed) -> Tuple[int, Optional[Summary]]:
         column = entry.column
         column.last = entry.digest
-        level = self._level(entry)
-        version, summary, new = column.place(entry.content, level, size=entry.value.size)
-        misfit = column.misfit(entry.value)
-        if misfit is not None and not column.misfit_said:
+        level = entry.level(self._run.ceiling)
+        version, summary, new = column.place(entry.content, level, size=entry.size)
+        if entry.misfit is not None and not column.misfit_said:
             column.misfit_said = True
             message = (
-                f"{column.spec.role} {column.spec.name} is {misfit}, at step {self._run.steps}: "
-                "of such values only digests are kept"
+                f"{column.spec.role} {column.spec.name} is {entry.misfit}, at step "
+                f"{self._run.steps}: of such values only digests are kept"
             )
             placed.events.append(("misfit", message))
         if new and summary is None:
-            assert column.path is not None
-            placed.kept.append(Kept(column.path, storable(entry.value), entry.rows))
+            placed.kept.append(entry.kept())
         elif new and summary is not None:
-            placed.summarized.append(self._summarized(entry, summary, level))
+            placed.summarized.append(entry.summarized(summary, level))
+        entry.value = entry.rows = None
         return version, summary
-
-    @staticmethod
-    def _summarized(entry: _Entry, summary: Summary, level: str) -> Summarized:
-        spec, value = entry.column.spec, entry.value
-        size = value.size if entry.rows is None else int(np.prod(spec.shape or (), dtype=np.int64))
-        wanted = level == "sketch" and value.dtype.kind != "c"
-        return Summarized(
-            summary,
-            value,
-            entry.rows,
-            size,
-            stored_at("sketches", spec.role, spec.name) if wanted else None,
-            stored_at("row_digests", spec.role, spec.name)
-            if spec.role in BATCH_ROLES and value.ndim
-            else None,
-        )
 
 
 def cost_of_row(run: Run) -> int:

@@ -213,7 +213,8 @@ class Recorder:
         size = sum(size_of(item) for part in (before, observed, after) for item in part.values())
         moment = (epoch, batch, time.time() - run.started)
         writer.reserve(size)
-        writer.put(("step", before, observed, after, moment, may_skip), size=size)
+        values = dict(before), dict(observed), dict(after)
+        writer.put(("step", *values, moment, may_skip), size=size)
         self._steps += 1
 
     def end_run(self, status: str) -> None:

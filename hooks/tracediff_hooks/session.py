@@ -6,7 +6,7 @@ model, declares what is new, and keeps every error of recording away from traini
 
 import sys
 import traceback
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -141,11 +141,30 @@ class Session:
 
         ``state`` may be overwritten afterwards.
         """
-        if self._fit_pending or model is not self._model or set(state) != self._state_keys:
+        if not self._goes_on(model, set(state)):
             # Another run may begin with this step, which needs all of it.
             self._recorder.changed({})
             return {key: np.array(value) for key, value in state.items()}
         return self._recorder.changed(state)
+
+    def unchanged(self, model: Any, keys: Set[Key]) -> bool:
+        """Takes it that the state is what was recorded last, for a hook that knows this.
+
+        Args:
+            model: the model that is trained.
+            keys: the tensors of its state.
+
+        Returns:
+            Whether that is all; if not, the step needs what `before` returns.
+        """
+        if self._goes_on(model, keys):
+            self._recorder.changed({})
+            return True
+        return False
+
+    def _goes_on(self, model: Any, keys: Set[Key]) -> bool:
+        """Whether the next step surely belongs to the same run as the last."""
+        return not self._fit_pending and model is self._model and keys == self._state_keys
 
     def step(
         self,

@@ -7,18 +7,15 @@ import contextlib
 import queue
 import threading
 import time
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 import numpy as np
 
 from tracediff_hooks._tell import tell
 from tracediff_hooks._version import __version__
 from tracediff_hooks.budget import Budget, shown
-from tracediff_hooks.digest import row_digests
-from tracediff_hooks.moments import statistics_of
 from tracediff_hooks.placing import Step, Summarized, cost_of_row
 from tracediff_hooks.run import Run
-from tracediff_hooks.sketch import sketch
 from tracediff_hooks.store import RunGroup, TraceStore
 from tracediff_hooks.tensors import Key, TensorSpec, Value, storage_dtype
 
@@ -180,9 +177,9 @@ class WriterState:
 
     def _on_step(
         self,
-        before: Mapping[Key, np.ndarray],
-        observed: Mapping[Key, Value],
-        after: Mapping[Key, np.ndarray],
+        before: Dict[Key, np.ndarray],
+        observed: Dict[Key, Value],
+        after: Dict[Key, np.ndarray],
         moment: Tuple[int, int, float],
         may_skip: Optional[str],
     ) -> None:
@@ -191,13 +188,7 @@ class WriterState:
         assert about is not None
         if about.ceiling == "none":
             return
-        step = Step(about)
-        if about.steps == 0:
-            step.take("state", before)
-        else:
-            step.take_external(before)
-        step.take("observed", observed)
-        step.take("state", after)
+        step = Step(about, before, observed, after)
         self._fit_into_budget(about, step)
         if about.ceiling == "none":
             return
@@ -207,10 +198,12 @@ class WriterState:
         for kind, message in placed.events:
             about.note(about.steps, kind, message)
             tell(message)
-        for value in placed.kept:
+        placed.kept.reverse()
+        while placed.kept:
+            value = placed.kept.pop()
             run.append_value(value.path, value.value, value.value.shape, value.rows)
-        for job in placed.summarized:
-            self._summarize(run, job)
+        for found in placed.summarized:
+            self._append_summary(run, found)
         for row in placed.rows:
             run.append_row(*row)
         for change in placed.external:
@@ -259,14 +252,11 @@ class WriterState:
                 return
 
     @staticmethod
-    def _summarize(run: RunGroup, job: Summarized) -> None:
-        if job.value.dtype.kind != "c":
-            job.summary.statistics = statistics_of(job.value)
-        if job.sketch_path is not None:
-            numbers = sketch(job.value, job.rows, job.size)
-            job.summary.sketch = run.append_sketch(job.sketch_path, numbers)
-        if job.rows_path is not None:
-            job.summary.rows = run.append_rows(job.rows_path, row_digests(job.value))
+    def _append_summary(run: RunGroup, found: Summarized) -> None:
+        if found.sketch_path is not None and found.sketch is not None:
+            found.summary.sketch = run.append_sketch(found.sketch_path, found.sketch)
+        if found.rows_path is not None and found.rows is not None:
+            found.summary.rows = run.append_rows(found.rows_path, found.rows)
 
     def _on_flush(self) -> None:
         if self._run is not None and self._about is not None:

@@ -180,6 +180,10 @@ def test_missing_parent_folders_are_made(failures):
     assert (run.steps, run.status) == (6, "complete")
     assert facts["same_weights"]
     assert facts["said"] == []
+    # but what the trace may take on disk, which nobody has limited
+    (line,) = facts["announced"]
+    assert "a.zarr, at most " in line
+    assert "of disk" in line
 
 
 def test_a_folder_that_cannot_be_made_costs_the_trace_and_not_the_training(failures):

@@ -14,7 +14,7 @@ from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.compiled_step import CompiledStepHook
 from tracediff_hooks.generations.private_copy import private_copy
 from tracediff_hooks.generations.slot_lists import slot_lists
-from tracediff_hooks.generations.step_taps import StepTaps, replaced
+from tracediff_hooks.generations.step_taps import StepTaps, replaced, view
 from tracediff_hooks.names import named_layers, optimizer_variable_name
 from tracediff_hooks.state import (
     StateTensor,
@@ -172,10 +172,14 @@ class Keras3Hook(CompiledStepHook):
         self._state = distinct(state)
 
     def _native(self, variable: Any) -> Any:
-        return getattr(variable, "value", variable)
+        held = getattr(variable, "_value", None)  # None before it was made
+        return getattr(variable, "value", variable) if held is None else held
 
     def _learning_rate(self, optimizer: Any) -> Optional[np.ndarray]:
         owner = getattr(optimizer, "inner_optimizer", optimizer)
+        fixed = getattr(getattr(owner, "_learning_rate", None), "_value", None)
+        if type(fixed).__name__ == "ResourceVariable":
+            return np.array(view(fixed))
         return np.array(self._keras.ops.convert_to_numpy(owner.learning_rate))
 
     def _describe(self) -> StackDescription:

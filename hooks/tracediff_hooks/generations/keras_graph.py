@@ -20,6 +20,7 @@ from tracediff_hooks.generations.graph_optimizer import (
     slots_of,
 )
 from tracediff_hooks.generations.graph_outputs import calls_in_graph
+from tracediff_hooks.generations.session_runs import SessionRuns
 from tracediff_hooks.names import is_model, metric_name, named_layers
 from tracediff_hooks.replay.in_graph import GraphPlayer
 from tracediff_hooks.session import Session
@@ -53,6 +54,7 @@ class KerasGraphHook:
         self._state: List[StateTensor] = []
         self._history: Any = None
         self._attached = False
+        self._runs: Optional[SessionRuns] = None
         self._standalone = any(
             cls.__module__ == "keras.engine.training" for cls in type(model).__mro__
         )
@@ -97,6 +99,9 @@ class KerasGraphHook:
 
     def _release(self) -> None:
         function = self._function
+        if self._runs is not None:
+            self._runs.detach()
+            self._runs = None
         if function is None:
             return
         function.__class__ = self._plain_class
@@ -138,6 +143,8 @@ class KerasGraphHook:
                 return hook.call(super(RecordingFunction, self).__call__, inputs)
 
         function.__class__ = RecordingFunction
+        self._runs = SessionRuns(self._backend.get_session())
+        self._runs.attach()
 
     def _auto_named(self, layer: Any, stem: str, number: Optional[int]) -> bool:
         uids = self._backend.PER_GRAPH_OBJECT_NAME_UIDS.get(self._backend.get_graph(), {})
@@ -340,10 +347,14 @@ class KerasGraphHook:
         return range(len(tensors))
 
     def _before(self) -> Dict[Key, np.ndarray]:
+        keys = {tensor.key for tensor in self._state}
+        quiet = self._runs is not None and self._runs.none_since
+        if quiet and self._session.unchanged(self._model, keys):
+            return {}
         return self._session.before(self._model, self._views())
 
     def _after(self) -> Dict[Key, np.ndarray]:
-        return self._views()
+        return self._views() if self._runs is None else self._runs.read(self._views)
 
     def _views(self) -> Dict[Key, np.ndarray]:
         """The state in memory that may be the variables' own."""

@@ -5,6 +5,7 @@ traces.
 """
 
 import contextlib
+import sys
 from typing import (
     Any,
     Callable,
@@ -280,6 +281,10 @@ def _address(array: np.ndarray) -> int:
 
 def view(variable: Any) -> np.ndarray:
     """The value of an eager variable in memory that may be its own: `numpy()` would copy it."""
+    if type(variable).__name__ == "ResourceVariable":
+        # What `value()` does at half its price, which counts where a model has many variables.
+        read = sys.modules["tensorflow"].raw_ops.ReadVariableOp
+        return _array(read(resource=variable.handle, dtype=variable.dtype))
     # Not `read_value`, which passes the value through one more operation.
     return _array(variable.value())
 

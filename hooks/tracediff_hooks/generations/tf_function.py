@@ -8,7 +8,7 @@ import numpy as np
 
 from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.compiled_step import CompiledStepHook
-from tracediff_hooks.generations.step_taps import StepTaps, replaced
+from tracediff_hooks.generations.step_taps import StepTaps, replaced, view
 from tracediff_hooks.names import named_layers, optimizer_variable_name, slot_name, variable_name
 from tracediff_hooks.state import (
     StateTensor,
@@ -151,6 +151,10 @@ class TfFunctionHook(CompiledStepHook):
             # Its `decay` is the schedule of the momentum (optimizer_v2/nadam.py, TensorFlow 2.3).
             rate = optimizer._get_hyper("learning_rate", self._tensorflow.float32)
             return np.array(rate.numpy())
+        fixed = optimizer._hyper.get("learning_rate")
+        plain = type(fixed).__name__ == "ResourceVariable" and fixed.dtype.name == "float32"
+        if plain and not optimizer._initial_decay:
+            return np.array(view(fixed))
         return np.array(optimizer._decayed_lr(self._tensorflow.float32).numpy())
 
     def _describe(self) -> StackDescription:
