@@ -8,6 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import checkout  # noqa: F401 - puts what follows on the path
 import numpy as np
 import zarr
 

@@ -131,11 +131,17 @@ def _assigned(a: Sequence[Layer], b: Sequence[Layer], values: FirstValues) -> li
             table[i, j] = found
         scores[i, j] = found.score
     rows, columns = linear_sum_assignment(scores, maximize=True)
+    by_row: dict[int, list[tuple[int, _Evidence]]] = {}
+    by_column: dict[int, list[tuple[int, _Evidence]]] = {}
+    for (i, j), found in table.items():
+        by_row.setdefault(i, []).append((j, found))
+        by_column.setdefault(j, []).append((i, found))
     result = []
     for i, j in zip(rows.tolist(), columns.tolist(), strict=True):
         chosen = table.get((i, j))
         if chosen is not None:
-            rest = [found for (k, m), found in table.items() if (k == i) is not (m == j)]
+            rest = [found for other, found in by_row[i] if other != j]
+            rest += [found for other, found in by_column[j] if other != i]
             result.append(_match(a[i], b[j], chosen, rest, equally_many=len(a) == len(b)))
     return result
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from tracediff.align.layouts import Add, describe
 from tracediff.align.tensors import Pairing
-from tracediff.align.values import NEAR
+from tracediff.align.values import NEAR, norm
 from tracediff.errors import UsageError
 from tracediff.names import counts_steps
 from tracediff.trace import Run, Tensor
@@ -29,6 +29,10 @@ By = Literal["auto", "number", "iteration", "state", "batches"]
 STEP_CHOICES: tuple[By, ...] = get_args(By)
 _LOOK = 64
 """Steps that are looked at to see whether the batches of two runs agree under an offset."""
+_GLANCES = 9
+"""Steps at which weights are looked at first to see whether a run may have passed by others."""
+_NEARER = 0.5
+"""To what share of its largest distance a run comes at one of these steps if it did."""
 _COUNTER = ("slot", "optimizer/iteration")
 
 
@@ -270,17 +274,22 @@ def _nearest(run: Run, other: Run, weights: list[tuple[Tensor, Tensor]]) -> int 
     if not other.kept(start)[0]:
         return None
     first = other.read(start, 0).astype(np.float64).reshape(-1)
-    size = float(np.linalg.norm(first))
+    size = norm(first)
     kept = np.flatnonzero(run.kept(one))
     if not len(kept) or not size or one.shape is None or np.prod(one.shape) != len(first):
         return None
 
     def distance(step: int) -> float:
         value = run.read(one, step).astype(np.float64).reshape(-1)
-        return float(np.linalg.norm(value - first)) / size
+        return norm(value - first) / size
 
     if distance(int(kept[0])) <= NEAR:
         return int(kept[0])
+    # A run that passes by comes nearer on its way there; to weights of another draw it does not.
+    coarse = kept[np.unique(np.linspace(0, len(kept) - 1, _GLANCES).astype(int))]
+    glances = [distance(int(step)) for step in coarse]
+    if len(kept) > _GLANCES and min(glances) > _NEARER * max(glances):
+        return None
     # Few values are read: where training passes by these weights, the distance has a dip.
     look = kept[np.unique(np.linspace(0, len(kept) - 1, _LOOK).astype(int))]
     distances = [distance(int(step)) for step in look]

@@ -15,6 +15,7 @@ from tracediff.diagnose.initialisers import (
     Initialiser,
     configured,
     describe,
+    few_levels,
     likeness,
     named,
     orthogonal,
@@ -30,6 +31,9 @@ from tracediff.onset import Place
 Array = NDArray[np.float64]
 _ENOUGH = 20
 """Fewer elements than this cannot tell two distributions apart."""
+_GLANCE = 1024
+"""Elements that have to be multiples, loosely, before all of them are looked at."""
+_LOOSELY = 0.1
 _SAME = 1e-3
 """Probability, over all tests of a comparison together, to call the same distribution another."""
 
@@ -193,15 +197,18 @@ def _compare(case: Case, place: Place, pair: tuple[Values, Values], *, tests: in
 
 def _few_levels(values: Array) -> bool:
     """Say whether values were set and not drawn: constant, or blocks of constants."""
-    return len(values) > 1 and len(np.unique(values)) <= min(3, (len(values) + 1) // 2)
+    return len(values) > 1 and few_levels(values, min(3, (len(values) + 1) // 2))
 
 
-def _scaled(a: Array, b: Array) -> float | None:
+def _scaled(a: Array, b: Array, *, within: float = 1e-5) -> float | None:
+    """Return by what factor B is A, to a relative L2 of ``within``; None where by none."""
+    if len(a) > 2 * _GLANCE and _scaled(a[:_GLANCE], b[:_GLANCE], within=_LOOSELY) is None:
+        return None
     power = float(a @ a)
     if power == 0.0 or len(a) < 2:
         return None
     scale = float(a @ b) / power
-    fits = np.linalg.norm(b - scale * a) <= 1e-5 * np.linalg.norm(b)
+    fits = np.linalg.norm(b - scale * a) <= within * np.linalg.norm(b)
     return scale if fits and abs(scale) > 0.0 else None
 
 

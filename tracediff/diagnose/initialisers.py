@@ -11,6 +11,7 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,14 @@ Array = NDArray[np.float64]
 _TRUNCATED = 0.87962566103423978
 """Standard deviation of a unit normal cut off at 2; named normals are widened by it."""
 _ENOUGH = 20
+_SAMPLE = 1 << 14
+"""Elements that a distribution is tested on: all, or so many drawn without replacement."""
+_UNIT_SPREADS = {"uniform": 3.0**-0.5, "normal": 1.0, "truncated": _TRUNCATED}
+"""Standard deviation of each family at scale 1."""
+_MANY, _OTHER_SPREAD = 1024, 1.3
+"""Of so many values or more, a spread off by such a factor is beyond any chance: p < 1e-20."""
+_GLANCE = 64
+"""Rows of a weight that have to be at right angles before all of them are looked at."""
 _REJECTED = 1e-3
 """Probability below which values are taken not to come from a distribution."""
 
@@ -48,15 +57,33 @@ class Initialiser:
         slack = 1.0 + 1e-6
         if self.scale <= 0.0:
             return 0.0
-        x = (values - self.mean) / (self.scale * slack)
+        x = (sampled(values) - self.mean) / (self.scale * slack)
         law: Any = stats.norm()
         if self.family == "uniform":
             law = stats.uniform(-1.0, 2.0)
         elif self.family == "truncated":
             law = stats.truncnorm(-2.0, 2.0)
-        if self.family != "normal" and np.abs(x).max() > (1.0 if self.family == "uniform" else 2.0):
+        ends = max(float(values.max()) - self.mean, self.mean - float(values.min()))
+        width = {"uniform": 1.0, "truncated": 2.0}.get(self.family, math.inf)
+        if ends / (self.scale * slack) > width:
+            return 0.0
+        spread = float(x.std()) / _UNIT_SPREADS[self.family]
+        if x.size >= _MANY and not 1.0 / _OTHER_SPREAD < spread < _OTHER_SPREAD:
             return 0.0
         return float(stats.kstest(x, law.cdf).pvalue)
+
+
+def sampled(values: Array) -> Array:
+    """Return the elements that distributions are tested on: of equally many the same ones."""
+    if values.size <= _SAMPLE:
+        return values
+    return values[_places(values.size)]
+
+
+@lru_cache(maxsize=8)
+def _places(size: int) -> NDArray[np.int64]:
+    drawn = np.random.default_rng(size).choice(size, _SAMPLE, replace=False, shuffle=False)
+    return np.sort(drawn)
 
 
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -114,17 +141,29 @@ def orthogonal(weight: Array) -> bool:
     short_side = flat if flat.shape[0] <= flat.shape[1] else flat.T
     if short_side.shape[0] < 2 or short_side.shape[0] > 4096:
         return False
-    product = short_side @ short_side.T
+    if short_side.shape[0] > _GLANCE and not _at_right_angles(short_side[:_GLANCE]):
+        return False
+    return _at_right_angles(short_side)
+
+
+def _at_right_angles(rows: Array) -> bool:
+    product = rows @ rows.T
     gain = float(np.trace(product)) / len(product)
     return gain > 0.0 and bool(np.abs(product - gain * np.eye(len(product))).max() < 1e-4 * gain)
+
+
+def few_levels(values: Array, most: int) -> bool:
+    """Say whether values are but a few different ones."""
+    # Sorting a few of them tells nearly always.
+    return len(np.unique(values[:1024])) <= most and len(np.unique(values)) <= most
 
 
 def describe(values: Array, shape: tuple[int, ...]) -> str:
     """Return what values look like: the initialiser they fit, or their moments and ends."""
     if values.size > 1 and bool(np.all(values == values[0])):
         return f"all {short(values[0])}"
-    levels = np.unique(values)
-    if values.size > 4 and len(levels) <= 3:
+    if values.size > 4 and few_levels(values, 3):
+        levels = np.unique(values)
         parts = [f"{int(np.count_nonzero(values == level))} are {short(level)}" for level in levels]
         return ", ".join(parts)
     fits = fitting(values, shape)
@@ -237,6 +276,11 @@ def rejected(values: Array, shape: tuple[int, ...], what: Initialiser | str | No
     return False
 
 
+def _fourth_moment(values: Array) -> float:
+    squares = np.square(values - values.mean())
+    return float(np.square(squares, out=squares).mean())
+
+
 def likeness(a: Array, b: Array) -> tuple[float, str]:
     """Return the probability that two samples come from one distribution, and how it was tested.
 
@@ -250,17 +294,18 @@ def likeness(a: Array, b: Array) -> tuple[float, str]:
     with warnings.catch_warnings():
         # Of draws that are nearly equal it says that it went over to the asymptotic formula.
         warnings.simplefilter("ignore", RuntimeWarning)
-        shape = float(stats.ks_2samp(a, b).pvalue)
+        shape = float(stats.ks_2samp(sampled(a), sampled(b)).pvalue)
     variances = max(a.var(), 1e-300), max(b.var(), 1e-300)
     error = sum(
-        max(0.1, float(((x - x.mean()) ** 4).mean()) / v**2 - 1.0) / len(x)
+        max(0.1, _fourth_moment(x) / v**2 - 1.0) / len(x)
         for x, v in zip((a, b), variances, strict=True)
     )
     spread = 2.0 * float(stats.norm.sf(abs(math.log(variances[1] / variances[0])) / error**0.5))
     deviation = math.sqrt(variances[0] / len(a) + variances[1] / len(b))
     centre = 2.0 * float(stats.norm.sf(abs(float(b.mean() - a.mean())) / deviation))
     least = min(shape, 3.0 * spread, 3.0 * centre, 1.0)
+    part = "" if len(a) <= _SAMPLE else f" (Kolmogorov-Smirnov: {_SAMPLE} of them)"
     return least, (
         f"Kolmogorov-Smirnov p = {short(shape)}, equal spread p = {short(spread)}, equal mean "
-        f"p = {short(centre)} for {len(a)} elements"
+        f"p = {short(centre)} for {len(a)} elements{part}"
     )

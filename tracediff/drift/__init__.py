@@ -1,7 +1,9 @@
 """Measure how far apart two runs are: arrays, updates of weights, and whole tensors over steps."""
 
 from tracediff.drift.cells import QUANTILES as QUANTILES
+from tracediff.drift.cells import SAMPLE as SAMPLE
 from tracediff.drift.cells import Series as Series
+from tracediff.drift.cells import sample_places as sample_places
 from tracediff.drift.growth import Course as Course
 from tracediff.drift.growth import growth as growth
 from tracediff.drift.measure import Drift as Drift

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracediff.drift.measure import ulp_unit
-from tracediff.drift.sums import row_sums
+from tracediff.drift.sums import SHORT, row_sums
 from tracediff.drift.ulp import finite_distance, ulp_distance
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 Series: TypeAlias = NDArray[np.void]
 """One record of `CELL` (or `UPDATE`) a step."""
@@ -82,9 +82,34 @@ def measured_cells(a: NDArray[Any], b: NDArray[Any], *, other_bits: Any) -> Seri
         other_bits: For each row, whether other bits in it are a difference, be they of equal value.
     """
     unit = ulp_unit(a.dtype, b.dtype)
-    cells = from_sums(row_sums(a, b, unit=unit), size=a.shape[1])
+    cells = from_sums(row_sums(a, b, unit=unit, quick=True), size=a.shape[1])
     cells["differs"] = (cells["different"] > 0) | other_bits
-    _quantiles(a, b, cells, unit)
+    _sampled(a, b, cells, unit)
+    return cells
+
+
+def moved_cells(state: Sequence[NDArray[Any]], sums: NDArray[np.void]) -> Series:
+    """Return the cells of updates: what `from_sums` makes of them, and what a sample tells.
+
+    Args:
+        state: The weight before and after the steps in A, before and after in B; each of shape
+            (rows, elements).
+        sums: The sums of its updates, a record of `SUMS` a row.
+    """
+    elements = state[0].shape[1]
+    cells = from_sums(sums, size=elements)
+    cells["peak"] = np.nan  # Nothing asks how large the updates themselves are.
+    if elements > SAMPLE:
+        places = sample_places(elements)
+        state = [np.take(values, places, axis=1) for values in state]
+    with np.errstate(over="ignore", invalid="ignore"):
+        unit = ulp_unit(state[0].dtype, state[2].dtype)
+        if unit is None:
+            state = [values.astype(np.float64) for values in state]
+        one, other = state[1] - state[0], state[3] - state[2]
+        if unit is not None:
+            one, other = one.astype(unit, copy=False), other.astype(unit, copy=False)
+    _sampled(one, other, cells, unit, alone=elements > SHORT)
     return cells
 
 
@@ -106,7 +131,9 @@ def from_sums(sums: NDArray[np.void], *, size: int) -> Series:
         product = cells["norm_a"] * cells["norm_b"]
         cosine = np.clip(sums["dot"] / product, -1.0, 1.0)
         cells["cosine"] = np.where(product > 0.0, cosine, np.nan)
-    cells["sign_agreement"] = sums["same_sign"] / size if size else np.nan
+    counted = sums["same_sign"] >= 0
+    cells["sign_agreement"] = np.where(counted, sums["same_sign"] / max(1, size), np.nan)
+    cells["sign_agreement"][cells["size"] == 0] = np.nan
     return cells
 
 
@@ -126,14 +153,33 @@ _NORMS: Mapping[str, str] = {
 }
 
 
-def _quantiles(a: NDArray[Any], b: NDArray[Any], cells: Series, unit: np.dtype[Any] | None) -> None:
-    """Fill in the quantiles of absolute differences and of distances in ulp."""
+def _sampled(
+    a: NDArray[Any],
+    b: NDArray[Any],
+    cells: Series,
+    unit: np.dtype[Any] | None,
+    *,
+    alone: bool = False,
+) -> None:
+    """Fill in what a sample of the elements tells: quantiles, and signs that were not counted.
+
+    Args:
+        a: Values of A, all or a sample; shape (rows, elements).
+        b: Values of B.
+        cells: What to fill in.
+        unit: The float dtype in whose units in the last place distances are; None for none.
+        alone: Whether the largest of these distances is that of the sample, too.
+    """
     if not a.size:
         return
     if a.shape[1] > SAMPLE:
         places = sample_places(a.shape[1])
-        a, b = a[:, places], b[:, places]
+        a, b = np.take(a, places, axis=1), np.take(b, places, axis=1)
     with np.errstate(over="ignore", invalid="ignore"):
+        uncounted = np.isnan(cells["sign_agreement"])
+        if uncounted.any():
+            signs = (np.sign(a) == np.sign(b)).mean(axis=1)
+            cells["sign_agreement"][uncounted] = signs[uncounted]
         difference = np.abs(a.astype(np.float64) - b.astype(np.float64))
         # What is not finite is counted apart and has no place among the quantiles.
         known = np.isfinite(difference)
@@ -144,10 +190,15 @@ def _quantiles(a: NDArray[Any], b: NDArray[Any], cells: Series, unit: np.dtype[A
             return
         if known.all():
             left, right = (np.ascontiguousarray(x, unit) for x in (a, b))
-            apart = finite_distance(left, right).astype(np.float32)
+            apart = finite_distance(left, right)
+            if alone:
+                cells["max_ulp"] = apart.max(axis=1)
+            apart = apart.astype(np.float32)
         else:
             apart = ulp_distance(a, b).astype(np.float32)
             apart[np.isnan(a) | np.isnan(b)] = np.nan
+            if alone:
+                cells["max_ulp"] = np.nan_to_num(np.nanmax(apart, axis=1, initial=0.0))
         cells["ulp_quantiles"] = _at_quantiles(apart)
 
 

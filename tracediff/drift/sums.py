@@ -6,13 +6,14 @@ either way numpy works on blocks of `BLOCK` elements, which stay in the cache of
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tracediff.drift import single
+from tracediff.drift.scratch import Scratch
 from tracediff.drift.ulp import finite_distance, ulp_distance
 
 if TYPE_CHECKING:
@@ -47,7 +48,9 @@ SUMS = np.dtype(
 _LARGEST = ("max_abs", "peak", "max_ulp")
 
 
-def row_sums(a: NDArray[Any], b: NDArray[Any], *, unit: np.dtype[Any] | None) -> NDArray[np.void]:
+def row_sums(
+    a: NDArray[Any], b: NDArray[Any], *, unit: np.dtype[Any] | None, quick: bool = False
+) -> NDArray[np.void]:
     """Return the sums of each row.
 
     Args:
@@ -55,15 +58,33 @@ def row_sums(a: NDArray[Any], b: NDArray[Any], *, unit: np.dtype[Any] | None) ->
         b: The same shape; any dtype.
         unit: The float dtype in whose units in the last place distances are counted; None for no
             such distances.
+        quick: Whether to sum up long rows of float32 as `tracediff.drift.single` does. The signs of
+            such a row are not counted: ``same_sign`` is -1.
 
     Returns:
         One record of `SUMS` a row.
     """
     rows, elements = a.shape
+    if quick and elements > SHORT and single.suits(a, b):
+        return np.concatenate([_quick(a[row], b[row], unit) for row in range(rows)])
     result = np.zeros(rows, SUMS)
     for here, cut in cuts(rows, elements):
         found = block_sums(cut(a), cut(b), unit)
         result[here] = found if elements <= SHORT else total(np.stack([result[here][0], found]))
+    return result
+
+
+def _quick(a: Values, b: Values, unit: np.dtype[Any] | None) -> NDArray[np.void]:
+    starts = range(0, a.size, single.WIDE_BLOCK)
+    parts = np.zeros(len(starts), SUMS)
+    # What overflows is noticed, and summed up in float64.
+    with np.errstate(over="ignore", invalid="ignore"):
+        for number, start in enumerate(starts):
+            span = slice(start, start + single.WIDE_BLOCK)
+            if not single.value_sums(a[span], b[span], parts[number : number + 1].reshape(())):
+                parts[number] = block_sums(a[span], b[span], unit)
+    result = total(parts)
+    result["same_sign"] = -1
     return result
 
 
@@ -93,30 +114,7 @@ def _part(row: int, span: slice, array: Values) -> Values:
     return np.ascontiguousarray(array[row, span])
 
 
-class Scratch(threading.local):
-    """Arrays that a thread uses again and again: fresh memory would cost more than the sums."""
-
-    def __init__(self) -> None:
-        self._buffers: dict[tuple[str, np.dtype[Any]], Values] = {}
-
-    def get(self, name: str, like: Values, dtype: Any) -> Values:
-        """Return the array called ``name``, of the shape of ``like``, with whatever is in it."""
-        key = name, np.dtype(dtype)
-        found = self._buffers.get(key)
-        if found is None or found.size < like.size:
-            found = self._buffers[key] = np.empty(max(BLOCK, like.size), dtype)
-        return found[: like.size].reshape(like.shape)
-
-    def wide(self, name: str, values: Values) -> Values:
-        """Return ``values`` as float64."""
-        if values.dtype == np.float64:
-            return values
-        found = self.get(name, values, np.float64)
-        np.copyto(found, values)
-        return found
-
-
-_scratch = Scratch()
+_scratch = Scratch(BLOCK)
 
 
 def total(parts: NDArray[np.void]) -> NDArray[np.void]:
@@ -134,14 +132,8 @@ def dots(a: Values, b: Values) -> Any:
     if a.size <= PIECE:
         return np.dot(a, b)
     whole = a.size // PIECE * PIECE
-    pieces = _dots_of_rows(a[:whole].reshape(-1, PIECE), b[:whole].reshape(-1, PIECE))
+    pieces = single.dots_of_rows(a[:whole].reshape(-1, PIECE), b[:whole].reshape(-1, PIECE))
     return np.dot(a[whole:], b[whole:]) + pieces.sum()
-
-
-def _dots_of_rows(a: Values, b: Values) -> Any:
-    if hasattr(np, "vecdot"):  # From numpy 2 on, and three times as fast.
-        return np.vecdot(a, b)
-    return np.einsum("ij,ij->i", a, b)
 
 
 def counted(flags: NDArray[np.bool_]) -> Any:

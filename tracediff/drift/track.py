@@ -16,8 +16,8 @@ from tracediff.drift.cells import (
     CELL,
     Series,
     equal_cells,
-    from_sums,
     measured_cells,
+    moved_cells,
     unknown_cells,
 )
 from tracediff.drift.estimate import estimate
@@ -272,7 +272,7 @@ class Follower:
                 unit=ulp_unit(rows[0].dtype, rows[2].dtype),
             )
             self._update[here] = found
-            self._moves[here] = from_sums(moves, size=rows[0].shape[1])
+            self._moves[here] = moved_cells(rows[:4], moves)
 
     def track(self) -> Track:
         """Return what was found, once all blocks are done."""

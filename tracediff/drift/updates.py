@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tracediff.drift.sums import SHORT, SUMS, Scratch, block_sums, cuts, dots, total
+from tracediff.drift import single
+from tracediff.drift.scratch import Scratch
+from tracediff.drift.sums import BLOCK, SHORT, SUMS, block_sums, cuts, dots, total
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -112,7 +114,12 @@ def update_rows(
         squares = np.maximum(_squares(gradient[0]), _squares(gradient[1]))
         noise_level = NOISE_LEVEL * np.sqrt(squares / max(1, elements))
     squares = np.zeros((rows, len(_SQUARES)))
-    for row, cut in cuts(rows, elements):
+    quick = elements > SHORT and single.suits(*state, *(array for pair in pairs for array in pair))
+    for number in range(rows if quick else 0):
+        level = float(noise_level[number]) if usable else None
+        fed = [(x[number], y[number]) for x, y in pairs]
+        squares[number], moves[number] = _quick([x[number] for x in state], fed, level, unit)
+    for row, cut in () if quick else cuts(rows, elements):
         with np.errstate(over="ignore", invalid="ignore"):
             found, moved = _summed(
                 [cut(array) for array in state],
@@ -134,11 +141,48 @@ def update_rows(
 _SQUARES = ("unexplained", "noise", "after_a", "after_b")
 
 
+def _quick(
+    state: Sequence[Values],
+    pairs: Sequence[Both],
+    noise_level: float | None,
+    unit: np.dtype[Any] | None,
+) -> tuple[NDArray[np.float64], NDArray[np.void]]:
+    """Return the sums of `_SQUARES` and of `SUMS` over a long row of float32."""
+    size = state[0].size
+    starts = range(0, size, single.BLOCK)
+    moves = np.zeros(len(starts), SUMS)
+    squares = np.zeros(len(_SQUARES))
+    shares = STATE_FEEDBACK, AMPLIFICATION, _AMPLIFIED
+    with np.errstate(over="ignore", invalid="ignore"):
+        for number, start in enumerate(starts):
+            span = slice(start, start + single.BLOCK)
+            here = [array[span] for array in state]
+            fed = [(x[span], y[span]) for x, y in pairs]
+            record = moves[number : number + 1].reshape(())
+            found = single.update_sums(
+                here, fed, noise_level=noise_level, shares=shares, moves=record
+            )
+            if found is None:
+                level = None if noise_level is None else np.array([noise_level])
+                wide, moves[number] = _summed(here, fed, level, unit)
+                found = tuple(wide[0])
+            squares += found
+    result = total(moves)
+    result["same_sign"] = -1
+    return squares, result[0]
+
+
 def _squares(values: Values) -> NDArray[np.float64]:
     """Return the square of the L2 norm of each row."""
     result = np.zeros(len(values))
     for row, cut in cuts(*values.shape):
-        wide = _scratch.wide("squares", cut(values))
+        part = cut(values)
+        with np.errstate(over="ignore", invalid="ignore"):
+            quick = single.square(part) if part.ndim == 1 and single.suits(part) else np.nan
+        if not np.isnan(quick):
+            result[row] += quick
+            continue
+        wide = _scratch.wide("squares", part)
         result[row] += dots(wide, wide)
     return result
 
@@ -197,4 +241,4 @@ def _inherited(pairs: Sequence[Both]) -> tuple[Values, Values]:
     return result, first
 
 
-_scratch = Scratch()
+_scratch = Scratch(BLOCK)

@@ -6,6 +6,7 @@ Knows nothing of training: what the groups and arrays mean is decided by the mod
 from __future__ import annotations
 
 import math
+import mmap
 import os
 import re
 import warnings
@@ -29,11 +30,15 @@ from tracediff.errors import (
 )
 
 if TYPE_CHECKING:
+    from io import BufferedReader
+
     from numpy.typing import NDArray
     from zarr.abc.store import ByteRequest, Store
     from zarr.core.buffer import Buffer, BufferPrototype
 
 _DAMAGE_HINT = "restore the trace from a copy, or record it again"
+_MAPPED = 4 << 20
+"""Bytes from which on they are mapped: each map keeps a file open, and caches keep many blocks."""
 _CHUNK_NAME = re.compile(r"\d+([./]\d+)*")
 
 
@@ -123,7 +128,8 @@ class StoredArray:
     def _directly(self, start: int, stop: int) -> NDArray[Any] | None:
         """Return rows of one chunk from its file; None where that takes zarr, or ends in an error.
 
-        Zarr needs about a millisecond a chunk, during which no other thread does any work.
+        Zarr needs about a millisecond a chunk, during which no other thread does any work. Many
+        bytes are mapped and not copied; the recorder never shortens a file that it has written.
         """
         chunk, first = divmod(start, self.chunk_rows)
         if self.chunk_files is None or first + stop - start > self.chunk_rows or stop == start:
@@ -135,7 +141,10 @@ class StoredArray:
                 if os.fstat(file.fileno()).st_size != self.chunk_rows * size:
                     return None
                 count = (stop - start) * elements
-                found = np.fromfile(file, self.dtype, count, offset=first * size)
+                if count * self.dtype.itemsize >= _MAPPED:
+                    found = np.frombuffer(_mapped(file), self.dtype, count, first * size)
+                else:
+                    found = np.fromfile(file, self.dtype, count, offset=first * size)
         except OSError:
             return None
         return found.reshape(stop - start, *self.shape[1:]) if found.size == count else None
@@ -144,6 +153,13 @@ class StoredArray:
         """Return the size of the chunks and the metadata of this array in the store."""
         with _translated(self.where):
             return int(self._array.nbytes_stored())
+
+
+def _mapped(file: BufferedReader) -> mmap.mmap:
+    whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    if hasattr(mmap, "MADV_WILLNEED"):
+        whole.madvise(mmap.MADV_WILLNEED)
+    return whole
 
 
 class TraceFiles:
