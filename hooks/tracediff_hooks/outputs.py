@@ -91,15 +91,16 @@ class OutputChoice:
             call = counts.get(entry.name, 0)
             counts[entry.name] = call + 1
             stem = entry.name if call == 0 else f"{entry.name}/call_{call}"
-            for position, value in enumerate(_tensors(outputs)):
+            for position, value in enumerate(tensors_of(outputs)):
                 name = stem if position == 0 else f"{stem}/output_{position}"
                 found.append(LayerOutput(name, entry.name, value))
         return found
 
 
-def _tensors(outputs: Any) -> List[Any]:
+def tensors_of(outputs: Any) -> List[Any]:
+    """The tensors in what a layer put out, in one order everywhere."""
     if isinstance(outputs, dict):
-        return [leaf for key in sorted(outputs) for leaf in _tensors(outputs[key])]
+        return [leaf for key in sorted(outputs) for leaf in tensors_of(outputs[key])]
     if isinstance(outputs, (list, tuple)):
-        return [leaf for value in outputs for leaf in _tensors(value)]
+        return [leaf for value in outputs for leaf in tensors_of(value)]
     return [outputs] if hasattr(outputs, "dtype") and hasattr(outputs, "shape") else []

@@ -9,8 +9,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support.stacks import flavours
 from support.ways import (
+    AFTER_GRAPHS,
+    ALL,
+    KERAS3,
     RATE,
+    TF2,
+    TF_KERAS,
     WEIGHTS,
     Ways,
     assert_batches,
@@ -18,29 +24,39 @@ from support.ways import (
     batches_of,
     close,
     one_step,
+    only,
     problem,
     values,
 )
 
 import tracediff
 
-ALL = ("keras2.3", "tf1.15", "tf2.3", "keras3")
-TF2 = ("tf2.3", "keras3")
 LONG = ("jit_compiled", "mirrored")
-"""Ways that take as long as all others together."""
+"""Ways that take as long as all others together, each in a process of its own."""
+EAGER = ("tf2.3", "tf2.15", "tf-keras", "keras3", "keras3-torch")
+AVERAGING = ("tf2.15", "tf-keras", "keras3", "keras3-jax", "keras3-torch")
+CONDITIONAL = ("keras3", "keras3-jax")
+"""Where a scaled gradient is applied inside a conditional, from which nothing leaves."""
+COMPILED = ("tf2.15", "tf-keras", "keras3")
 
 
-@pytest.fixture(scope="module", params=ALL)
+@pytest.fixture(scope="module", params=flavours(*ALL))
 def ways(request, tmp_path_factory):
     names = [name for name in NAMES[request.param] if name not in LONG]
     folder = tmp_path_factory.mktemp(request.param)
     return Ways("more_ways.py", request.param, folder, *names)
 
 
-@pytest.fixture(scope="module", params=TF2)
-def long_ways(request, tmp_path_factory):
+@pytest.fixture(scope="module", params=flavours(*TF2))
+def mirrored(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
-    return Ways("more_ways.py", request.param, folder, *LONG)
+    return Ways("more_ways.py", request.param, folder, "mirrored")["mirrored"]
+
+
+@pytest.fixture(scope="module", params=flavours(*COMPILED))
+def compiled(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    return Ways("more_ways.py", request.param, folder, "jit_compiled")["jit_compiled"]
 
 
 COMMON = (
@@ -54,17 +70,21 @@ LOOPS = (
     "outputs_in_an_eager_loop", "several_optimizers", "loss_scaling_that_overflows",
     "mixed_precision",
 )  # fmt: skip
+SCALED = ("loss_scaling_that_overflows", "mixed_precision")
+AVERAGED = ("gradient_accumulation", "moving_average_of_weights")
 NAMES = {
     "keras2.3": COMMON,
     "tf1.15": COMMON,
     "tf2.3": COMMON + LOOPS,
-    "keras3": (*COMMON, *LOOPS, "gradient_accumulation", "moving_average_of_weights"),
-}
-
-
-def only(*flavours):
-    """For a way that the other flavours do not have."""
-    return pytest.mark.parametrize("ways", flavours, indirect=True, scope="module")
+    "tf2.15": (*COMMON, *LOOPS, "moving_average_of_weights"),
+    "tf-keras": (*COMMON, *LOOPS, "moving_average_of_weights"),
+    "keras3": COMMON + LOOPS + AVERAGED,
+    "keras3-jax": (*COMMON, *SCALED, *AVERAGED, "compiled_loop_unseen"),
+    "keras3-torch": (
+        *COMMON, *SCALED, *AVERAGED, "eager_loop", "eager_loop_that_tells_nothing",
+        "outputs_in_an_eager_loop", "several_optimizers",
+    ),
+}  # fmt: skip
 
 
 def events(run, kind):
@@ -136,8 +156,8 @@ def test_a_block_left_by_an_exception_is_marked_interrupted(ways):
     assert (way.run.steps, way.run.status) == (2, "interrupted")
 
 
-@only(*TF2)
-@pytest.mark.way("hand-written eager loop in a `record` block", "recorded", *TF2)
+@only(*EAGER)
+@pytest.mark.way("hand-written eager loop in a `record` block", "recorded", *EAGER)
 def test_an_eager_loop_written_by_hand(ways):
     # Given a loop of GradientTape and apply_gradients that tells its labels and its loss
     way = ways["eager_loop"]
@@ -148,7 +168,7 @@ def test_an_eager_loop_written_by_hand(ways):
     assert way.run.about["events"] == []
 
 
-@only(*TF2)
+@only(*EAGER)
 def test_an_eager_loop_that_tells_nothing_is_recorded_without_labels_and_loss(ways):
     # Given such a loop that knows nothing of the recording, with Adam
     run = ways["eager_loop_that_tells_nothing"].run
@@ -178,23 +198,25 @@ def test_a_compiled_step_called_through_the_recording(ways):
     assert_ends(way)
 
 
-@only(*TF2)
+@only(*TF2, "keras3-jax")
 @pytest.mark.way("loop compiled by the script, called directly", "said: not recorded", *TF2)
+@pytest.mark.way("pure loop of JAX in a `record` block", "said: not recorded", "keras3-jax")
 def test_a_compiled_step_called_directly_is_said_to_be_lost(ways):
     # Given the same step called directly, which runs no Python that could be watched
     facts = ways["compiled_loop_unseen"].facts
     # Then nothing is recorded, and one line says what to do, another what became of the trace
     assert not facts["written"]
     lost, nothing = facts["said"]
-    assert "recording.step(train_step, x, y)" in lost
+    asked = "fit or train_on_batch" if ways.flavour == "keras3-jax" else "recording.step(train_step"
+    assert asked in lost
     assert "nothing was recorded to" in nothing
 
 
 # --- optimizers
 
 
-@only(*TF2)
-@pytest.mark.way("custom `train_step` with several optimizers", "recorded", *TF2)
+@only(*EAGER)
+@pytest.mark.way("custom `train_step` with several optimizers", "recorded", *EAGER)
 def test_several_optimizers_each_have_their_slots_and_rate(ways):
     # Given two linear regressions with an optimizer each: SGD, and SGD with momentum
     way = ways["several_optimizers"]
@@ -224,8 +246,8 @@ def test_several_optimizers_each_have_their_slots_and_rate(ways):
     assert "optimizer/learning_rate" not in names  # the one compiled by default updates nothing
 
 
-@only("keras3")
-@pytest.mark.way("gradient accumulation", "recorded; steps without an update are said", "keras3")
+@only(*KERAS3)
+@pytest.mark.way("gradient accumulation", "recorded; steps without an update are said", *KERAS3)
 def test_accumulated_gradients(ways):
     # Given an update every third step
     way = ways["gradient_accumulation"]
@@ -249,8 +271,8 @@ def test_accumulated_gradients(ways):
     assert [event["step"] for event in events(run, "no-update")] == [0, 1, 3, 4]
 
 
-@only("keras3")
-@pytest.mark.way("moving average of the weights (`use_ema`)", "recorded", "keras3")
+@only(*AVERAGING)
+@pytest.mark.way("moving average of the weights (`use_ema`)", "recorded", *AVERAGING)
 def test_weights_overwritten_by_their_moving_average(ways):
     # Given a moving average of share 0.5 that takes the weights' place every second step
     way = ways["moving_average_of_weights"]
@@ -271,9 +293,11 @@ def test_weights_overwritten_by_their_moving_average(ways):
                 close(after, moved)
 
 
-@only(*TF2)
-@pytest.mark.way("loss scaling", "recorded; skipped steps are said", "tf2.3")
-@pytest.mark.way("loss scaling", "recorded; skipped steps are said; no applied gradients", "keras3")
+@only(*AFTER_GRAPHS)
+@pytest.mark.way("loss scaling", "recorded; skipped steps are said", *TF_KERAS, "keras3-torch")
+@pytest.mark.way(
+    "loss scaling", "recorded; skipped steps are said; no applied gradients", *CONDITIONAL
+)
 def test_steps_skipped_by_loss_scaling_are_said(ways):
     # Given a loss scale that overflows at first
     way = ways["loss_scaling_that_overflows"]
@@ -296,15 +320,15 @@ def test_steps_skipped_by_loss_scaling_are_said(ways):
                 close(after, expected.after[place])
             applied = run.find("applied_gradient", name)
             # What Keras 3 applies is computed inside a conditional, from which nothing leaves
-            assert (applied is None) == (ways.flavour == "keras3")
+            assert (applied is None) == (ways.flavour in CONDITIONAL)
             if applied is not None and step not in skipped:
                 close(run.read(applied, step), expected.gradients[place])
         assert finite == (step not in skipped)
 
 
-@only(*TF2)
-@pytest.mark.way("mixed precision", "recorded", "tf2.3")
-@pytest.mark.way("mixed precision", "recorded; no applied gradients", "keras3")
+@only(*AFTER_GRAPHS)
+@pytest.mark.way("mixed precision", "recorded", *TF_KERAS, "keras3-torch")
+@pytest.mark.way("mixed precision", "recorded; no applied gradients", *CONDITIONAL)
 def test_mixed_precision_records_every_state(ways):
     # Given a model in half precision, whose weights are kept in single precision
     way = ways["mixed_precision"]
@@ -321,11 +345,10 @@ def test_mixed_precision_records_every_state(ways):
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("long_ways", ["keras3"], indirect=True)
-@pytest.mark.way("`jit_compile=True`", "recorded", "keras3")
-def test_a_step_compiled_by_xla(long_ways):
+@pytest.mark.way("`jit_compile=True`", "recorded", *COMPILED)
+def test_a_step_compiled_by_xla(compiled):
     # Given jit_compile=True
-    way = long_ways["jit_compiled"]
+    way = compiled
     # Then the steps are recorded, and the weights are those of a plain run to rounding
     assert_batches(way.run, batches_of(way.arrays["x"], way.arrays["y"]))
     assert_true(way)
@@ -334,11 +357,13 @@ def test_a_step_compiled_by_xla(long_ways):
 
 @pytest.mark.exhaustive
 @pytest.mark.way("`MirroredStrategy` on two devices", "refused, and said so", *TF2)
-def test_several_replicas_are_refused(long_ways):
+def test_several_replicas_are_refused(mirrored):
     # Given a strategy of two replicas, each of which has a batch and gradients of its own
-    way = long_ways["mirrored"]
-    # Then nothing is recorded, and training goes on as ever
+    way = mirrored
+    # Then nothing is recorded, one line says so, and training goes on as ever
     assert not way.trace.exists()
+    (said,) = way.facts["said"]
+    assert "nothing is recorded: the model is trained by a MirroredStrategy on 2 replicas" in said
     assert way.facts["same_weights"]
     assert way.facts["left_behind"] == []
 
@@ -450,7 +475,7 @@ def test_outputs_of_train_on_batch(ways):
     assert [t.name for t in run.tensors if t.role == "activation"] == ["hidden"]
 
 
-@only(*TF2)
+@only(*EAGER)
 def test_outputs_in_an_eager_loop(ways):
     # Given a hand-written loop
     run = ways["outputs_in_an_eager_loop"].run

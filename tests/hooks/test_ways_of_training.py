@@ -11,9 +11,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import zarr
+from support.stacks import flavours
 from support.ways import (
+    AFTER_GRAPHS,
+    ALL,
+    GRAPH,
     RATE,
-    STACK_OF,
+    TF2,
+    TF_KERAS,
     WEIGHTS,
     Ways,
     assert_batches,
@@ -21,23 +26,16 @@ from support.ways import (
     batches_of,
     close,
     one_step,
+    only,
     values,
 )
 
 import tracediff
 
-ALL = ("keras2.3", "tf1.15", "tf2.3", "keras3")
-TF2 = ("tf2.3", "keras3")
 
-
-@pytest.fixture(scope="module", params=STACK_OF)
+@pytest.fixture(scope="module", params=flavours(*ALL))
 def ways(request, tmp_path_factory):
     return Ways("ways.py", request.param, tmp_path_factory.mktemp(request.param))
-
-
-def only(*flavours):
-    """For a way that the other flavours do not have."""
-    return pytest.mark.parametrize("ways", flavours, indirect=True, scope="module")
 
 
 # --- feeding
@@ -96,8 +94,8 @@ def test_a_generator_with_batches_of_changing_size(ways):
     assert_yielded(ways["generator"])
 
 
-@only("keras2.3", "tf1.15", "tf2.3")
-@pytest.mark.way("`fit_generator`", "recorded", "keras2.3", "tf1.15", "tf2.3")
+@only(*GRAPH, *TF_KERAS)
+@pytest.mark.way("`fit_generator`", "recorded", *GRAPH, *TF_KERAS)
 def test_a_generator_through_fit_generator(ways):
     # Given the same generator, when it is passed to fit_generator, then it is recorded just so
     assert_yielded(ways["fit_generator"])
@@ -122,8 +120,8 @@ def test_a_sequence(ways):
     assert_true(way)
 
 
-@only("tf2.3", "keras3")
-@pytest.mark.way("`fit` with `tf.data`", "recorded", *TF2)
+@only("tf1.15", *TF2)
+@pytest.mark.way("`fit` with `tf.data`", "recorded", "tf1.15", *TF2)
 def test_a_tf_data_dataset(ways):
     # Given a tf.data.Dataset
     way = ways["dataset"]
@@ -340,16 +338,15 @@ def test_a_model_trained_before_the_callback_was_made(ways):
 @pytest.mark.way(
     "a model trained before the recorder was imported",
     "recorded; said: no gradients",
-    "keras2.3",
-    "tf1.15",
+    *GRAPH,
 )
-@pytest.mark.way("a model trained before the recorder was imported", "recorded", *TF2)
+@pytest.mark.way("a model trained before the recorder was imported", "recorded", *AFTER_GRAPHS)
 def test_a_model_trained_before_the_recorder_was_imported(ways):
     # Given a model trained before anybody imported the recorder
     way = ways["trained_before_the_import"]
     told = [e["message"] for e in way.run.about["events"] if e["kind"] == "no-gradients"]
     assert_batches(way.run, batches_of(way.arrays["x"], way.arrays["y"])[:3])
-    if ways.flavour in ("tf2.3", "keras3"):
+    if ways.flavour not in GRAPH:
         # Then that makes no difference where the step is built anew for each fit,
         assert_true(way, steps=3)
         assert told == []
@@ -364,8 +361,8 @@ def test_a_model_trained_before_the_recorder_was_imported(ways):
 # --- models
 
 
-@only("tf2.3", "keras3")
-@pytest.mark.way("`run_eagerly=True`", "recorded", *TF2)
+@only(*TF2, "keras3-jax")
+@pytest.mark.way("`run_eagerly=True`", "recorded", *TF2, "keras3-jax")
 def test_a_model_run_eagerly(ways):
     # Given run_eagerly=True
     way = ways["eager"]
@@ -375,8 +372,8 @@ def test_a_model_run_eagerly(ways):
     assert way.facts["left_behind"] == []
 
 
-@only("tf2.3", "keras3")
-@pytest.mark.way("`steps_per_execution`", "recorded, every step", *TF2)
+@only(*TF2, "keras3-jax")
+@pytest.mark.way("`steps_per_execution`", "recorded, every step", *TF2, "keras3-jax")
 def test_several_steps_per_execution(ways):
     # Given seven batches an epoch in executions of three
     way = ways["grouped"]
@@ -397,8 +394,8 @@ def test_several_steps_per_execution(ways):
     assert way.facts["setting"] == 3
 
 
-@only("tf2.3", "keras3")
-@pytest.mark.way("custom `train_step`", "recorded", *TF2)
+@only(*AFTER_GRAPHS)
+@pytest.mark.way("custom `train_step`", "recorded", *AFTER_GRAPHS)
 def test_a_model_with_a_train_step_of_its_own(ways):
     # Given a model class that overrides train_step and reports its own logs
     way = ways["custom_step"]

@@ -104,8 +104,12 @@ def every_stack() -> list[Any]:
 
 def every_flavour() -> list[Any]:
     """All environments, and what else can train in them."""
-    flavours = {**{name: name for name in build.names()}, **_FLAVOURS}
-    return [_marked(name, flavours[name]) for name in sorted(flavours)]
+    return flavours(*sorted({*build.names(), *_FLAVOURS}))
+
+
+def flavours(*names: str) -> list[Any]:
+    """Some of `every_flavour`, to parametrise with."""
+    return [_marked(name, _FLAVOURS.get(name, name)) for name in names]
 
 
 def _marked(name: str, environment: str) -> Any:

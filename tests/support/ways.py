@@ -11,14 +11,25 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 
 import tracediff
-from support.stacks import stack_or_skip
+from support.stacks import flavours, stack_or_skip
 
 PROGRAMS = Path(__file__).resolve().parents[1] / "hooks" / "programs"
-STACK_OF = {"keras2.3": "keras2.3", "tf1.15": "keras2.3", "tf2.3": "tf2.3", "keras3": "keras3"}
+ALL = ("keras2.3", "tf1.15", "tf2.3", "tf2.15", "tf-keras", "keras3", "keras3-jax", "keras3-torch")
+GRAPH = ("keras2.3", "tf1.15")
+TF_KERAS = ("tf2.3", "tf2.15", "tf-keras")
+TF2 = ("tf2.3", "tf2.15", "tf-keras", "keras3")
+KERAS3 = ("keras3", "keras3-jax", "keras3-torch")
+AFTER_GRAPHS = ("tf2.3", "tf2.15", "tf-keras", "keras3", "keras3-jax", "keras3-torch")
 WEIGHTS = ("hidden/kernel", "hidden/bias", "out/kernel", "out/bias")
 RATE = 0.25
+
+
+def only(*names: str) -> Any:
+    """For a way that the other flavours do not have."""
+    return pytest.mark.parametrize("ways", flavours(*names), indirect=True, scope="module")
 
 
 class Way(NamedTuple):
@@ -49,7 +60,7 @@ class Ways:
     def __init__(self, program, flavour, folder, *names):
         self.flavour = flavour
         self.folder = folder
-        stack = stack_or_skip(STACK_OF[flavour])
+        stack = stack_or_skip(flavour)
         done = stack.run(PROGRAMS / program, flavour, folder, *names, timeout=1800)
         self._answers = json.loads(done.stdout)
 

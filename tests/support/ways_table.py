@@ -1,8 +1,9 @@
 """Writes docs/ways.md: a row for each `way` mark of the hook tests.
 
 `python tests/support/ways_table.py` writes it anew. A test proves a row by the mark
-`@pytest.mark.way(title, outcome, *stacks)`, with the names of the stacks written out or in a tuple
-of the same module. The marks are read from the source; nothing is imported or run.
+`@pytest.mark.way(title, outcome, *stacks)`, with the names of the stacks written out, or in a
+tuple of the same module or of tests/support/ways.py. The marks are read from the source; nothing
+is imported or run.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "ways.md"
+GROUPS = ROOT / "tests" / "support" / "ways.py"
+"""Tuples of stacks that test modules import."""
 STACKS = {
     "keras2.3": "Keras 2.3, TF 1.15",
     "tf1.15": "tf.keras, TF 1.15",
@@ -40,9 +43,10 @@ the stack has no such way, or it is not tested there.
 def rows() -> dict[str, dict[str, str]]:
     """Return title -> stack -> outcome, in the order of the tests."""
     found: dict[str, dict[str, str]] = {}
+    shared = _tuples(ast.parse(GROUPS.read_text(encoding="utf-8")))
     for path in sorted((ROOT / "tests" / "hooks").glob("test_*.py")):
         module = ast.parse(path.read_text(encoding="utf-8"))
-        tuples = _tuples(module)
+        tuples = {**shared, **_tuples(module)}
         for node in module.body:
             for mark in getattr(node, "decorator_list", []):
                 if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.way":

@@ -24,7 +24,7 @@ from typing import (
 import numpy as np
 
 from tracediff_hooks.describe import StackDescription
-from tracediff_hooks.generations.hand_written import HandWrittenLoop
+from tracediff_hooks.generations.hand_written import HandWrittenLoop, on_tape
 from tracediff_hooks.generations.layer_calls import layer_calls
 from tracediff_hooks.generations.logs_metrics import metrics
 from tracediff_hooks.generations.step_taps import (
@@ -46,8 +46,11 @@ from tracediff_hooks.tensors import Key, Value
 class CompiledStepHook(abc.ABC):
     """Records a model whose step is compiled, from `attach` to `detach`."""
 
-    _blocks = True
-    """Whether blocks and hand-written loops are recorded on this stack."""
+    unseen = (
+        "steps that the script's own tf.function compiles are not recorded: nothing of them can be "
+        "seen from outside; call it as recording.step(train_step, x, y)"
+    )
+    """What is said of a hand-written step that cannot be seen."""
 
     def __init__(self, model: Any, session: Session) -> None:
         self._model = model
@@ -63,6 +66,7 @@ class CompiledStepHook(abc.ABC):
         self._loop: Optional[HandWrittenLoop] = None
         self.tracing = False
         self.used: Set[int] = set()
+        self.probed: List[Any] = []
 
     @abc.abstractmethod
     def _new_taps(self) -> Optional[StepTaps]:
@@ -114,8 +118,8 @@ class CompiledStepHook(abc.ABC):
         """The framework's class of all layers."""
 
     @abc.abstractmethod
-    def _update_method(self) -> Tuple[Any, str]:
-        """The class of all optimizers, and its method that applies gradients."""
+    def _update_methods(self) -> List[Tuple[Any, str]]:
+        """Each class of optimizers, and its method that applies gradients."""
 
     @abc.abstractmethod
     def _pairs(self, optimizer: Any, *args: Any, **kwargs: Any) -> List[Tuple[Any, Any]]:
@@ -134,6 +138,22 @@ class CompiledStepHook(abc.ABC):
         self, stack: contextlib.ExitStack, optimizer: Any, pairs: List[Tuple[Any, Any]]
     ) -> None:
         """Watches what an eager update consumes, until the stack is closed."""
+
+    def _runs_eagerly(self) -> bool:
+        """Whether what the script computes at this moment happens here and now."""
+        return bool(self._tensorflow.executing_eagerly())
+
+    def _notes_gradients(self) -> bool:
+        """Whether what is computed at this moment may be differentiated."""
+        return on_tape()
+
+    def _at_once(self) -> "contextlib.AbstractContextManager[Any]":
+        """A block in which variables can be read while a step is traced."""
+        return self._tensorflow.init_scope()  # type: ignore[no-any-return]
+
+    def _keep(self, outputs: Any) -> Any:
+        """What a layer put out, safe from what happens to it before the step has ended."""
+        return outputs
 
     def _prepare(self) -> None:
         """Does what is needed ahead of the first trace; nothing in most generations."""
@@ -160,13 +180,6 @@ class CompiledStepHook(abc.ABC):
 
     def attach(self) -> None:
         """Begins to record: from now on the framework runs the step with the recorder in it."""
-        if self._session.whole and not self._blocks:
-            self._session.event(
-                "unsupported",
-                "nothing is recorded: a block is not recorded on this stack; pass a TraceCallback "
-                "to fit",
-            )
-            return
         strategy = getattr(self._model, "distribute_strategy", None)
         if getattr(strategy, "num_replicas_in_sync", 1) > 1:
             self._session.event(
@@ -243,7 +256,8 @@ class CompiledStepHook(abc.ABC):
                 stack.enter_context(self._taps.collect() if begin is None else begin)
                 if self._session.choice:
                     stack.enter_context(layer_calls(self._layer_class(), self._taps.saw_call))
-                for _, optimizer in self.optimizers():
+                self.probed = [optimizer for _, optimizer in self.optimizers()]
+                for optimizer in self.probed:
                     self._probe_optimizer(stack, optimizer)
                 stack.enter_context(self._probes())
                 yield

@@ -14,7 +14,8 @@ import numpy as np
 
 from tracediff_hooks.batches import input_names
 from tracediff_hooks.generations.layer_calls import layer_calls
-from tracediff_hooks.generations.step_taps import TAPS, optimizers_of
+from tracediff_hooks.generations.on_host import on_host
+from tracediff_hooks.generations.step_taps import TAPS
 from tracediff_hooks.tensors import Key, Value
 
 
@@ -38,7 +39,11 @@ class HandWrittenLoop:
 
     def attach(self) -> None:
         """Begins to watch every optimizer of the framework, and which layers are called."""
-        owner, name = self._hook._update_method()
+        for owner, name in self._hook._update_methods():
+            self._watch(owner, name)
+        self._watching.enter_context(layer_calls(self._hook._layer_class(), self._saw_call))
+
+    def _watch(self, owner: Any, name: str) -> None:
         original = getattr(owner, name)
 
         @functools.wraps(original)
@@ -48,7 +53,6 @@ class HandWrittenLoop:
 
         setattr(owner, name, update)
         self._watching.callback(setattr, owner, name, original)
-        self._watching.enter_context(layer_calls(self._hook._layer_class(), self._saw_call))
 
     def detach(self) -> None:
         """Ends the watching."""
@@ -58,17 +62,14 @@ class HandWrittenLoop:
         """Takes what the script tells of the step that it is about to make."""
         self._told.update(told)
 
-    @property
-    def _eager(self) -> bool:
-        return bool(self._hook._tensorflow.executing_eagerly())
-
     def _saw_call(self, layer: Any, inputs: Any, outputs: Any) -> None:
-        if self._busy or self._hook.tracing or not self._eager or not _on_tape():
+        hook = self._hook
+        if self._busy or hook.tracing or not hook._runs_eagerly() or not hook._notes_gradients():
             return
-        if layer is self._hook._model and inputs:
+        if layer is hook._model and inputs:
             self._seen.append((layer, inputs[0]))
-        elif self._hook.session.choice:
-            self._calls.append((layer, outputs))
+        elif hook.session.choice:
+            self._calls.append((layer, hook.session.guard(hook._keep, outputs)))
 
     def _ours(self, optimizer: Any, args: Any, kwargs: Any) -> List[Tuple[Any, Any]]:
         """The gradients of this model's weights among those that an optimizer is given."""
@@ -86,12 +87,8 @@ class HandWrittenLoop:
             return call(*args, **kwargs)
         if hook.tracing:
             return self._traced_update(optimizer, call, args, kwargs, pairs)
-        if not self._eager:
-            hook.session.event(
-                "not-recorded",
-                "steps that the script's own tf.function compiles are not recorded: nothing of "
-                "them can be seen from outside; call it as recording.step(train_step, x, y)",
-            )
+        if not hook._runs_eagerly():
+            hook.session.event("not-recorded", hook.unseen)
             return call(*args, **kwargs)
         self._busy = True
         try:
@@ -103,9 +100,9 @@ class HandWrittenLoop:
     def _traced_update(
         self, optimizer: Any, call: Any, args: Any, kwargs: Any, pairs: List[Tuple[Any, Any]]
     ) -> Any:
-        """Notes the update of an optimizer that the model does not hold."""
+        """Notes the update of an optimizer that nobody knew when the trace began."""
         hook, guard = self._hook, self._hook.session.guard
-        if any(optimizer is held for _, held in optimizers_of(hook._model)):
+        if any(optimizer is one for one in hook.probed):
             return call(*args, **kwargs)
         guard(self._know, optimizer)
         guard(self._read_first_rate, optimizer)
@@ -117,7 +114,7 @@ class HandWrittenLoop:
     def _read_first_rate(self, optimizer: Any) -> None:
         """Reads the rate of a step being traced, whose optimizer nobody knew before."""
         name = next(name for name, known in self._hook.optimizers() if known is optimizer)
-        with self._hook._tensorflow.init_scope():
+        with self._hook._at_once():
             rate = self._hook._learning_rate(optimizer)
         if rate is not None:
             self._first_rates["learning_rate", name + "/learning_rate"] = rate
@@ -218,7 +215,7 @@ def arrays_of(named: List[Tuple[Key, Any]]) -> Dict[Key, Value]:
     """Copies of tensors and arrays on the host; whatever holds no numbers is left out."""
     found: Dict[Key, Value] = {}
     for key, value in named:
-        array = np.array(value.numpy() if hasattr(value, "numpy") else value)
+        array = np.array(on_host(value))
         if array.dtype != object:
             found[key] = array
     return found
@@ -230,11 +227,11 @@ def loss_of(result: Any) -> Optional[np.ndarray]:
         result = result.get("loss")
     if isinstance(result, (list, tuple)):
         result = result[0] if result else None
-    array = None if result is None else np.array(getattr(result, "numpy", lambda: result)())
+    array = None if result is None else np.array(on_host(result))
     return array if array is not None and array.dtype.kind == "f" and array.ndim == 0 else None
 
 
-def _on_tape() -> bool:
+def on_tape() -> bool:
     """Whether a GradientTape is recording: what is called outside of one is no training."""
     for name in ("tensorflow.python.eager.record", "tensorflow.python.eager.tape"):
         module = sys.modules.get(name)

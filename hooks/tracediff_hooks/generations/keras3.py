@@ -86,8 +86,8 @@ class Keras3Hook(CompiledStepHook):
     def _layer_class(self) -> Any:
         return self._keras.layers.Layer
 
-    def _update_method(self) -> Tuple[Any, str]:
-        return sys.modules["keras.src.optimizers.base_optimizer"].BaseOptimizer, "apply"
+    def _update_methods(self) -> List[Tuple[Any, str]]:
+        return [(sys.modules["keras.src.optimizers.base_optimizer"].BaseOptimizer, "apply")]
 
     def _pairs(self, optimizer: Any, *args: Any, **kwargs: Any) -> List[Tuple[Any, Any]]:
         given = dict(zip(("grads", "trainable_variables"), args), **kwargs)

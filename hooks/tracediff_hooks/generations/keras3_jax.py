@@ -12,10 +12,17 @@ import numpy as np
 
 from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.keras3 import Keras3Hook
-from tracediff_hooks.generations.step_taps import TAPS, StepTaps, replaced
+from tracediff_hooks.generations.step_taps import (
+    TAPS,
+    StepTaps,
+    replaced,
+    scales_the_loss,
+)
+from tracediff_hooks.outputs import tensors_of
 from tracediff_hooks.replay.in_jax import JaxPlayer
 from tracediff_hooks.tensors import Key, Value
 
+_TRAINER = "keras.src.backend.jax.trainer"
 State = Any
 """Lists of arrays: trainable, non-trainable, optimizer's and metrics' variables."""
 
@@ -38,6 +45,30 @@ class JaxTaps(StepTaps):
         self._trace = next((_trace_of(v) for part in state for v in part), None)
         yield
 
+    def brought_out(self, argument: Any) -> List[Any]:
+        """The layer outputs seen so far, as a derivative can return them beside its value.
+
+        Args:
+            argument: what the derivative is taken with respect to.
+
+        Returns:
+            For each call its tensors; None where they belong to a loop or a conditional inside.
+        """
+        within = [None, self._trace, *(_trace_of(value) for value in argument)]
+        found: List[Any] = []
+        for _, outputs in self.calls:
+            tensors = tensors_of(outputs)
+            there = [any(_trace_of(tensor) is trace for trace in within) for tensor in tensors]
+            found.append(tensors if all(there) else None)
+        return found
+
+    def came_out(self, outputs: List[Any]) -> None:
+        """Takes the same layer outputs as they are outside of the derivative."""
+        self.calls = [
+            (layer, inside if outside is None else outside)
+            for (layer, inside), outside in zip(self.calls, outputs)
+        ]
+
     def _reachable(self, tensor: Any) -> bool:
         # What a conditional inside the step computes belongs to a trace of its own.
         return _trace_of(tensor) in (None, self._trace)
@@ -50,7 +81,11 @@ def _trace_of(tensor: Any) -> Any:
 class Keras3JaxHook(Keras3Hook):
     """Records a Keras 3 model on the JAX backend from `attach` to `detach`."""
 
-    _blocks = False
+    unseen = (
+        "steps of a loop written by hand are not recorded on JAX: they are pure functions, of "
+        "which nothing can be seen from outside; train with fit or train_on_batch"
+    )
+    """What is said of a hand-written step."""
 
     def __init__(self, model: Any, session: Any) -> None:
         super().__init__(model, session)
@@ -67,6 +102,30 @@ class Keras3JaxHook(Keras3Hook):
 
     def _eager(self) -> bool:
         return False  # a step that makes variables is refused by the trainer itself
+
+    def _probe_optimizer(self, stack: contextlib.ExitStack, optimizer: Any) -> None:
+        super()._probe_optimizer(stack, optimizer)
+        if not scales_the_loss(optimizer):
+            return
+        # Its `apply` is passed by: it hands gradients to the optimizer inside in a conditional.
+        stateless = optimizer.stateless_apply
+
+        def probed_stateless(slots: Any, grads: Any, trained: Any) -> Any:
+            grads = list(grads)
+            variables = optimizer.inner_optimizer._trainable_variables
+            self._taps.saw("gradient", list(zip(grads, variables)))
+            return stateless(slots, grads, trained)
+
+        stack.enter_context(replaced(optimizer, "stateless_apply", probed_stateless))
+
+    def _runs_eagerly(self) -> bool:
+        return False  # what updates weights outside of the trainer is said, and not recorded
+
+    def _make_train_function(self, *args: Any, **kwargs: Any) -> Any:
+        if self._attached and self._session.whole:
+            # A model that is trained on batches may have been built by the first of them.
+            self._session.guard(self._find_state)
+        return super()._make_train_function(*args, **kwargs)
 
     def _compile(self) -> Callable[..., Any]:
         model = self._model
@@ -103,23 +162,47 @@ class Keras3JaxHook(Keras3Hook):
     @contextlib.contextmanager
     def _probes(self) -> Iterator[None]:
         """Watches the optimizers' methods and the loss while one step is traced."""
-        update = self._model._update_metrics_variables
+        model, taps = self._model, self._taps
+        compute, update = model.compute_loss_and_updates, model._update_metrics_variables
 
-        def probed_update(metrics: Any, loss: Any, *args: Any, **kwargs: Any) -> Any:
+        def probed_compute(trainable: Any, *args: Any, **kwargs: Any) -> Any:
+            loss, (unscaled, predicted, *others) = compute(trainable, *args, **kwargs)
+            # Layer outputs belong to the derivative's own trace; they leave it with what the
+            # trainer hands on from here to `_update_metrics_variables`, and there alone.
+            predicted = {"predicted": predicted, "calls": taps.brought_out(trainable)}
+            return loss, (unscaled, predicted, *others)
+
+        def probed_update(
+            metrics: Any, loss: Any, x: Any, y: Any, predicted: Any, *rest: Any
+        ) -> Any:
             # Where the loss is computed it belongs to the trace of its own derivative.
-            self._taps.saw_loss(loss)
-            return update(metrics, loss, *args, **kwargs)
+            taps.saw_loss(loss)
+            if self._brings_outputs():
+                taps.came_out(predicted["calls"])
+                predicted = predicted["predicted"]
+            return update(metrics, loss, x, y, predicted, *rest)
 
-        with super()._probes(), replaced(self._model, "_update_metrics_variables", probed_update):
+        with super()._probes(), contextlib.ExitStack() as stack:
+            stack.enter_context(replaced(model, "_update_metrics_variables", probed_update))
+            if self._brings_outputs():
+                stack.enter_context(replaced(model, "compute_loss_and_updates", probed_compute))
             yield
+
+    def _brings_outputs(self) -> bool:
+        """Whether layer outputs are wanted, and the step is the trainer's own, as known here."""
+        return bool(self._session.choice) and all(
+            getattr(type(self._model), name).__module__ == _TRAINER
+            for name in ("train_step", "compute_loss_and_updates", "_update_metrics_variables")
+        )
 
     def _find_state(self) -> None:
         super()._find_state()
         model = self._model
+        optimizer = getattr(model, "optimizer", None)
         self._variables = [
             list(model.trainable_variables),
             list(model.non_trainable_variables),
-            list(model.optimizer.variables) if model.optimizer is not None else [],
+            list(optimizer.variables) if optimizer is not None else [],
         ]
 
     def _read_created(self) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.keras3 import Keras3Hook
+from tracediff_hooks.generations.on_host import on_host
 from tracediff_hooks.generations.step_taps import Pairs, StepTaps
 from tracediff_hooks.outputs import LayerOutput
 from tracediff_hooks.replay.in_torch import TorchPlayer
@@ -40,12 +41,12 @@ class TorchTaps(StepTaps):
             if role == "applied_gradient" and raw is gradient and raw_version == version[1]:
                 copied.append((self._gradients["gradient", id(variable)], variable))
             else:
-                copied.append((np.array(to_host(gradient)), variable))
+                copied.append((np.array(on_host(gradient)), variable))
         super().saw(role, copied, unless_seen=unless_seen)
 
     def saw_loss(self, loss: Any) -> None:
         """Copies the loss that the step minimises."""
-        super().saw_loss(np.array(to_host(loss)))
+        super().saw_loss(np.array(on_host(loss)))
 
     def saw_call(self, layer: Any, inputs: Any, outputs: Any) -> None:
         """Copies what a layer put out."""
@@ -55,14 +56,12 @@ class TorchTaps(StepTaps):
         self, batch: Mapping[Key, Any], activations: Sequence[LayerOutput] = ()
     ) -> Dict[str, Any]:
         """What the step is to return besides its logs, on the host."""
-        on_host = {key: np.array(to_host(value)) for key, value in batch.items()}
-        return super().outputs(on_host, activations)
+        copied = {key: np.array(on_host(value)) for key, value in batch.items()}
+        return super().outputs(copied, activations)
 
 
 class Keras3TorchHook(Keras3Hook):
     """Records a Keras 3 model on the torch backend from `attach` to `detach`."""
-
-    _blocks = False
 
     def _new_taps(self) -> Optional[StepTaps]:
         if self._model.jit_compile:
@@ -76,6 +75,18 @@ class Keras3TorchHook(Keras3Hook):
 
     def _eager(self) -> bool:
         return True
+
+    def _runs_eagerly(self) -> bool:
+        return True
+
+    def _notes_gradients(self) -> bool:
+        return bool(sys.modules["torch"].is_grad_enabled())
+
+    def _at_once(self) -> Any:
+        return sys.modules["torch"].no_grad()
+
+    def _keep(self, outputs: Any) -> Any:
+        return _on_host(outputs)
 
     def _compile(self) -> Callable[[Any], Any]:
         model = self._model
@@ -94,17 +105,17 @@ class Keras3TorchHook(Keras3Hook):
         for tensor in self._state:
             place = id(tensor.variable)
             if place not in self._known and place not in self._created:
-                self._created[place] = np.array(to_host(tensor.variable.value))
+                self._created[place] = np.array(on_host(tensor.variable.value))
 
     def _before(self) -> Dict[Key, np.ndarray]:
-        state = {t.key: to_host(t.variable.value) for t in self._state}
+        state = {t.key: on_host(t.variable.value) for t in self._state}
         return self._session.before(self._model, state)
 
     def _after(self) -> Dict[Key, np.ndarray]:
-        return {t.key: np.array(to_host(t.variable.value)) for t in self._state}
+        return {t.key: np.array(on_host(t.variable.value)) for t in self._state}
 
     def _learning_rate(self, optimizer: Any) -> Optional[np.ndarray]:
-        return np.array(to_host(optimizer.learning_rate))
+        return np.array(on_host(optimizer.learning_rate))
 
     def record(
         self,
@@ -116,7 +127,7 @@ class Keras3TorchHook(Keras3Hook):
         told: Optional[Mapping[Key, Value]] = None,
     ) -> None:
         """Records a step that has run."""
-        logs = {name: to_host(value) for name, value in logs.items()}
+        logs = {name: on_host(value) for name, value in logs.items()}
         super().record(taps, before, rates, logs, told=told)
 
     def _describe(self) -> StackDescription:
@@ -154,19 +165,4 @@ class Keras3TorchHook(Keras3Hook):
 def _on_host(outputs: Any) -> Any:
     if isinstance(outputs, (list, tuple)):
         return [_on_host(value) for value in outputs]
-    return np.array(to_host(outputs)) if hasattr(outputs, "detach") else outputs
-
-
-def to_host(value: Any) -> np.ndarray:
-    """A tensor's value as an array, in memory that may be the tensor's own."""
-    if not hasattr(value, "detach"):
-        return np.asarray(value)
-    tensor = value.detach()
-    if tensor.is_sparse:
-        tensor = tensor.to_dense()
-    tensor = tensor.cpu()
-    if str(tensor.dtype) == "torch.bfloat16":
-        # numpy knows this dtype only from a package that Keras 3 needs, too.
-        integers = tensor.view(sys.modules["torch"].int16).numpy()
-        return np.asarray(integers.view(sys.modules["ml_dtypes"].bfloat16))
-    return np.asarray(tensor.numpy())
+    return np.array(on_host(outputs)) if hasattr(outputs, "detach") else outputs

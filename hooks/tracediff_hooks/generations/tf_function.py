@@ -65,9 +65,9 @@ class TfFunctionHook(CompiledStepHook):
     def _layer_class(self) -> Any:
         return sys.modules["tensorflow.python.keras.engine.base_layer"].Layer
 
-    def _update_method(self) -> Tuple[Any, str]:
+    def _update_methods(self) -> List[Tuple[Any, str]]:
         module = sys.modules["tensorflow.python.keras.optimizer_v2.optimizer_v2"]
-        return module.OptimizerV2, "apply_gradients"
+        return [(module.OptimizerV2, "apply_gradients")]
 
     def _pairs(self, optimizer: Any, *args: Any, **kwargs: Any) -> List[Tuple[Any, Any]]:  # noqa: ARG002 - Keras 3 needs it
         return list(args[0] if args else kwargs["grads_and_vars"])

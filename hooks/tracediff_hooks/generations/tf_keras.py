@@ -6,7 +6,7 @@ their slots in lists; those called legacy are the optimizers of TensorFlow 2.3.
 
 import contextlib
 import sys
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -33,8 +33,6 @@ from tracediff_hooks.tensors import Key, Value
 
 class TfKerasHook(TfFunctionHook):
     """Records a model of tf.keras 2.15 or tf_keras from `attach` to `detach`."""
-
-    _blocks = False
 
     @property
     def _package(self) -> str:
@@ -80,6 +78,63 @@ class TfKerasHook(TfFunctionHook):
 
     def _layer_class(self) -> Any:
         return sys.modules[self._package + ".src.engine.base_layer"].Layer
+
+    def _update_methods(self) -> List[Tuple[Any, str]]:
+        of_optimizers = sys.modules[self._package + ".src.optimizers.optimizer"]
+        legacy = sys.modules[self._package + ".src.optimizers.legacy.optimizer_v2"]
+        classes = of_optimizers.Optimizer, legacy.OptimizerV2
+        return [(one, "apply_gradients") for one in classes]
+
+    def _probe_applied(
+        self,
+        stack: contextlib.ExitStack,
+        optimizer: Any,
+        pairs: List[Tuple[Any, Any]],
+    ) -> None:
+        taps = self._taps
+        given = {id(v): g for g, v in pairs}
+        added: Set[int] = set()
+
+        def saw(pairs: List[Tuple[Any, Any]]) -> None:
+            # Gradients of all replicas are added, which makes other tensors of those of one, too.
+            taps.saw(
+                "applied_gradient", [(given[id(v)] if id(g) in added else g, v) for g, v in pairs]
+            )
+
+        if _is_legacy(optimizer):
+            transform = optimizer._transform_gradients
+
+            def probed_transform(pairs: Any) -> Any:
+                pairs = list(pairs)
+                added.update(id(g) for g, _ in pairs)
+                transformed = list(transform(pairs))
+                saw([(g, v) for g, v in transformed if id(v) in given])
+                return transformed
+
+            stack.enter_context(replaced(optimizer, "_transform_gradients", probed_transform))
+            return
+        clip, update = optimizer._clip_gradients, optimizer._internal_apply_gradients
+
+        def probed_clip(gradients: Any) -> Any:
+            gradients = list(gradients)
+            added.update(id(g) for g in gradients)
+            return clip(gradients)
+
+        def probed_update(pairs: Any) -> Any:
+            pairs = list(pairs)
+            saw([(g, v) for g, v in pairs if id(v) in given])
+            return update(pairs)
+
+        stack.enter_context(replaced(optimizer, "_clip_gradients", probed_clip))
+        stack.enter_context(replaced(optimizer, "_internal_apply_gradients", probed_update))
+
+    def _create_state(self, optimizer: Any, pairs: List[Tuple[Any, Any]]) -> None:
+        if _is_legacy(optimizer):
+            super()._create_state(optimizer, pairs)
+            return
+        with self._tensorflow.name_scope(optimizer.name or "optimizer"):
+            optimizer.build([v for g, v in pairs if g is not None])
+        self._find_state()
 
     def _probe_optimizer(self, stack: contextlib.ExitStack, optimizer: Any) -> None:
         inner = getattr(optimizer, "inner_optimizer", optimizer)

@@ -15,19 +15,22 @@ from pathlib import Path
 
 import numpy as np
 from training_kit import (
+    EVERYWHERE,
+    KERAS3,
+    TF2,
+    TF_KERAS,
     Kit,
     callback_of,
     fail_loudly,
     hide_output,
     problem,
+    said_by_us,
     same_weights,
     traces_of_us,
     witness_of,
 )
 
-ANNOUNCED = ", at most "
 WAYS = {}
-EVERYWHERE = ("keras2.3", "tf1.15", "tf2.3", "keras3")
 
 
 def way(*flavours):
@@ -159,7 +162,29 @@ def block_left_by_an_exception(bench):
     bench.facts["left_behind"] = traces_of_us(model)
 
 
+def _torch_loop(bench, optimizer, told):
+    import torch
+
+    def loop(model, recording):
+        for x, y in batches() * 2:
+            with torch.no_grad():
+                model(x, training=False)  # nothing is differentiated: no input of the step
+            model.zero_grad()
+            loss = ((model(x, training=True) - torch.tensor(y)) ** 2).mean()
+            loss.backward()
+            weights = model.trainable_weights
+            gradients = [weight.value.grad for weight in weights]
+            if recording is not None and told:
+                recording.batch(y=y, loss=loss)
+            with torch.no_grad():
+                optimizer().apply(gradients, weights)
+
+    return loop
+
+
 def _eager_loop(bench, optimizer, told):
+    if bench.kit.flavour == "keras3-torch":
+        return _torch_loop(bench, optimizer, told)
     tf = bench.kit.tf
 
     def loop(model, recording):
@@ -175,7 +200,7 @@ def _eager_loop(bench, optimizer, told):
     return loop
 
 
-@way("tf2.3", "keras3")
+@way(*TF2, "keras3-torch")
 def eager_loop(bench):
     made = []
 
@@ -186,7 +211,7 @@ def eager_loop(bench):
     bench.twice_in_a_block(make, _eager_loop(bench, lambda: made[-1], told=True))
 
 
-@way("tf2.3", "keras3")
+@way(*TF2, "keras3-torch")
 def eager_loop_that_tells_nothing(bench):
     made = []
 
@@ -221,7 +246,7 @@ def _compiled_loop(bench, made, through_the_recording):
     return loop
 
 
-@way("tf2.3", "keras3")
+@way(*TF2)
 def compiled_loop(bench):
     made = []
 
@@ -232,24 +257,50 @@ def compiled_loop(bench):
     bench.twice_in_a_block(make, _compiled_loop(bench, made, through_the_recording=True))
 
 
-@way("tf2.3", "keras3")
-def compiled_loop_unseen(bench):
-    import contextlib
-    import io
+def _pure_loop(bench, made, through_the_recording):
+    import jax
 
+    def loop(model, recording):
+        optimizer = made[-1]
+        optimizer.build(model.trainable_variables)
+
+        def loss_of(trained, others, x, y):
+            predicted, others = model.stateless_call(trained, others, x, training=True)
+            return ((predicted - y) ** 2).mean(), others
+
+        @jax.jit
+        def step(trained, others, slots, x, y):
+            (loss, others), gradients = jax.value_and_grad(loss_of, has_aux=True)(
+                trained, others, x, y
+            )
+            trained, slots = optimizer.stateless_apply(slots, gradients, trained)
+            return loss, trained, others, slots
+
+        state = [
+            [variable.value for variable in variables]
+            for variables in (
+                model.trainable_variables, model.non_trainable_variables, optimizer.variables
+            )
+        ]  # fmt: skip
+        for x, y in batches() * 2:
+            _, *state = step(*state, x, y)
+        for variable, value in zip(model.trainable_variables, state[0]):
+            variable.assign(value)
+
+    return loop
+
+
+@way(*TF2, "keras3-jax")
+def compiled_loop_unseen(bench):
     made = []
 
     def make():
         made.append(bench.kit.sgd())
         return bench.kit.mlp(compiled=False)
 
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said):
-        bench.twice_in_a_block(make, _compiled_loop(bench, made, through_the_recording=False))
-    lines = said.getvalue().splitlines()
-    bench.facts["said"] = [
-        line for line in lines if line.startswith("tracediff: ") and ANNOUNCED not in line
-    ]
+    loop = _pure_loop if bench.kit.flavour == "keras3-jax" else _compiled_loop
+    loop = loop(bench, made, through_the_recording=False)
+    bench.facts["said"] = said_by_us(lambda: bench.twice_in_a_block(make, loop))
     bench.facts["written"] = bench.path.exists()
 
 
@@ -262,7 +313,7 @@ class Two:
     @staticmethod
     def make(kit):
         layers = kit.keras.layers
-        tf = kit.tf
+        tf = getattr(kit, "tf", None)
 
         class Pair(kit.keras.Model):
             def __init__(self):
@@ -292,12 +343,29 @@ class Two:
                     logs[name + "_loss"] = loss
                 return logs
 
+            def _torch_step(self, data):
+                x, y = data[:2]
+                logs = {}
+                for name in ("left", "right"):
+                    layer = getattr(self, name)
+                    self.zero_grad()
+                    loss = ((layer(x) - y) ** 2).mean()
+                    loss.backward()
+                    weights = layer.trainable_weights
+                    gradients = [weight.value.grad for weight in weights]
+                    with kit.torch.no_grad():
+                        getattr(self, name + "_optimizer").apply(gradients, weights)
+                    logs[name + "_loss"] = loss
+                return logs
+
+        if kit.flavour == "keras3-torch":
+            Pair.train_step = Pair._torch_step
         model = Pair()
         model.compile(kit.sgd(0.25), kit.keras.optimizers.SGD(0.125, momentum=0.5))
         return model
 
 
-@way("tf2.3", "keras3")
+@way(*TF2, "keras3-torch")
 def several_optimizers(bench):
     x, y = problem()
     bench.note(x=x, y=y)
@@ -325,7 +393,7 @@ def _fit(bench, labels=1.0, **options):
     return train
 
 
-@way("keras3")
+@way(*KERAS3)
 def gradient_accumulation(bench):
     fit = _fit(bench)
 
@@ -336,7 +404,7 @@ def gradient_accumulation(bench):
     bench.twice(train)
 
 
-@way("keras3")
+@way(*KERAS3, "tf2.15", "tf-keras")
 def moving_average_of_weights(bench):
     fit = _fit(bench)
 
@@ -349,14 +417,15 @@ def moving_average_of_weights(bench):
     bench.twice(train)
 
 
-@way("tf2.3", "keras3")
+@way(*TF_KERAS, *KERAS3)
 def loss_scaling_that_overflows(bench):
     keras = bench.kit.keras
     fit = _fit(bench, labels=16.0)
 
     def train(callbacks):
-        if bench.kit.flavour == "keras3":
-            rule = keras.optimizers.LossScaleOptimizer(bench.kit.sgd(), initial_scale=2.0**127)
+        if bench.kit.flavour != "tf2.3":
+            home = keras.optimizers if bench.kit.keras3 else keras.mixed_precision
+            rule = home.LossScaleOptimizer(bench.kit.sgd(), initial_scale=2.0**127)
         else:
             mixed = keras.mixed_precision.experimental
             scale = bench.kit.tf.mixed_precision.experimental.DynamicLossScale(2.0**127)
@@ -366,7 +435,7 @@ def loss_scaling_that_overflows(bench):
     bench.twice(train)
 
 
-@way("tf2.3", "keras3")
+@way(*TF_KERAS, *KERAS3)
 def mixed_precision(bench):
     keras = bench.kit.keras
     fit = _fit(bench)
@@ -380,21 +449,19 @@ def mixed_precision(bench):
         set_policy("float32")
 
 
-@way("keras3")
+@way("tf2.15", "tf-keras", "keras3")
 def jit_compiled(bench):
     fit = _fit(bench)
     bench.twice(lambda callbacks: fit(callbacks, bench.kit.mlp(jit_compile=True)))
 
 
-@way("tf2.3", "keras3")
+@way(*TF2)
 def mirrored(bench):
     tf = bench.kit.tf
-    cpus = tf.config.list_physical_devices("CPU")
-    try:
-        two = [tf.config.experimental.VirtualDeviceConfiguration()] * 2
-        tf.config.experimental.set_virtual_device_configuration(cpus[0], two)
-    except RuntimeError:
-        pass  # this process has done so before
+    # Only a process that has computed nothing may be given a second device.
+    cpus = tf.config.experimental.list_physical_devices("CPU")
+    two = [tf.config.experimental.VirtualDeviceConfiguration()] * 2
+    tf.config.experimental.set_virtual_device_configuration(cpus[0], two)
     x, y = problem(24)
 
     def train(callbacks):
@@ -405,7 +472,7 @@ def mirrored(bench):
         model.fit(data, epochs=2, verbose=0, callbacks=callbacks)
         return model
 
-    bench.twice(train)
+    bench.facts["said"] = said_by_us(lambda: bench.twice(train))
 
 
 # --- layer outputs
@@ -454,7 +521,7 @@ def outputs_by_name(bench):
     )
 
 
-@way("tf2.3", "keras3")
+@way(*TF2, "keras3-torch")
 def outputs_in_an_eager_loop(bench):
     made = []
 
@@ -514,7 +581,7 @@ def copied_and_pickled(bench):
 def loaded_model_trains_on(bench):
     kit = bench.kit
     x, y = problem()
-    stored = str(bench.folder / ("loaded_model.keras" if kit.flavour == "keras3" else "loaded.h5"))
+    stored = str(bench.folder / ("loaded_model.keras" if kit.keras3 else "loaded.h5"))
     # Adam of Keras 2.3 races with its own step counter.
     first = kit.mlp(kit.sgd() if kit.flavour == "keras2.3" else kit.adam())
     first.fit(x, y, batch_size=8, shuffle=False, verbose=0)

@@ -14,6 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
+GRAPH = ("keras2.3", "tf1.15")
+TF_KERAS = ("tf2.3", "tf2.15", "tf-keras")
+KERAS3 = ("keras3", "keras3-jax", "keras3-torch")
+TF2 = (*TF_KERAS, "keras3")
+"""TensorFlow 2, where a step is a `tf.function`."""
+EVERYWHERE = (*GRAPH, *TF_KERAS, *KERAS3)
+
 
 class Kit:
     """The Keras of one flavour."""
@@ -24,13 +31,15 @@ class Kit:
             self.keras3 = flavour.startswith("keras3")
             if flavour not in ("keras3-jax", "keras3-torch"):
                 self.tf = importlib.import_module("tensorflow")
+            if flavour == "keras3-torch":
+                self.torch = importlib.import_module("torch")
             if flavour == "keras2.3" or self.keras3:
                 self.keras = importlib.import_module("keras")
             elif flavour == "tf-keras":
                 self.keras = importlib.import_module("tf_keras")
             else:
                 self.keras = self.tf.keras
-        self.graph = flavour in ("keras2.3", "tf1.15")
+        self.graph = flavour in GRAPH
 
     def seed(self, number):
         random.seed(number)
@@ -189,6 +198,15 @@ def fail_loudly(action):
     except BaseException as error:  # noqa: BLE001 - what is raised is what the test asks for
         return error
     return None
+
+
+def said_by_us(action):
+    """Runs an action and returns the recorder's lines on stderr, but for what it announces."""
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        action()
+    lines = [line for line in said.getvalue().splitlines() if line.startswith("tracediff: ")]
+    return [line for line in lines if ", at most " not in line]
 
 
 def hide_output():

@@ -12,6 +12,11 @@ from pathlib import Path
 
 import numpy as np
 from training_kit import (
+    EVERYWHERE,
+    GRAPH,
+    KERAS3,
+    TF2,
+    TF_KERAS,
     Kit,
     callback_of,
     hide_output,
@@ -29,7 +34,7 @@ def way(*flavours):
     """Registers a way of training; it exists in these flavours, or in all."""
 
     def register(function):
-        WAYS[function.__name__] = (function, flavours or ("keras2.3", "tf1.15", "tf2.3", "keras3"))
+        WAYS[function.__name__] = (function, flavours or EVERYWHERE)
         return function
 
     return register
@@ -132,7 +137,7 @@ def generator(bench):
     return {"left_behind": traces_of_us(model)}
 
 
-@way("keras2.3", "tf1.15", "tf2.3")
+@way(*GRAPH, *TF_KERAS)
 def fit_generator(bench):
     model = bench.kit.mlp()
     log = []
@@ -146,7 +151,7 @@ def fit_generator(bench):
 @way()
 def sequence(bench):
     utils = bench.kit.keras.utils
-    base = utils.PyDataset if bench.kit.flavour == "keras3" else utils.Sequence
+    base = utils.PyDataset if bench.kit.keras3 else utils.Sequence
     x, y = problem()
 
     class Batches(base):
@@ -162,7 +167,7 @@ def sequence(bench):
     bench.note(x=x, y=y)
 
 
-@way("tf2.3", "keras3")
+@way("tf1.15", *TF2)
 def dataset(bench):
     model = bench.kit.mlp()
     x, y = problem()
@@ -437,7 +442,7 @@ def frozen(bench):
     bench.note(x=x, y=y)
 
 
-@way("tf2.3", "keras3")
+@way(*TF2, "keras3-jax")
 def eager(bench):
     model = bench.kit.mlp(run_eagerly=True)
     x, y = problem()
@@ -446,12 +451,12 @@ def eager(bench):
     return {"left_behind": traces_of_us(model)}
 
 
-@way("tf2.3", "keras3")
+@way(*TF2, "keras3-jax")
 def grouped(bench):
     key = (
-        "steps_per_execution"
-        if bench.kit.flavour == "keras3"
-        else ("experimental_steps_per_execution")
+        "experimental_steps_per_execution"
+        if bench.kit.flavour == "tf2.3"
+        else "steps_per_execution"
     )
     x, y = problem(52)  # seven batches: two groups of three, and one batch
     results = []
@@ -474,12 +479,12 @@ def grouped(bench):
     }
 
 
-@way("tf2.3", "keras3")
+@way(*TF_KERAS, *KERAS3)
 def custom_step(bench):
     kit = bench.kit
 
     class Custom(kit.keras.Model):
-        def train_step(self, data):
+        def _tf_step(self, data):
             x, y = data
             with kit.tf.GradientTape() as tape:
                 predicted = self(x, training=True)
@@ -489,6 +494,32 @@ def custom_step(bench):
             self.optimizer.apply_gradients(zip(gradients, variables))
             return {"own": loss}
 
+        def _torch_step(self, data):
+            x, y = data[:2]
+            self.zero_grad()
+            loss = ((self(x, training=True) - y) ** 2).mean()
+            loss.backward()
+            weights = self.trainable_weights
+            with kit.torch.no_grad():
+                self.optimizer.apply([weight.value.grad for weight in weights], weights)
+            return {"own": loss}
+
+        def _jax_step(self, state, data):
+            import jax
+
+            trained, others, slots, metrics = state
+            x, y = data[:2]
+
+            def loss_of(trained):
+                predicted, _ = self.stateless_call(trained, others, x, training=True)
+                return ((predicted - y) ** 2).mean()
+
+            loss, gradients = jax.value_and_grad(loss_of)(trained)
+            trained, slots = self.optimizer.stateless_apply(slots, gradients, trained)
+            return {"own": loss}, (trained, others, slots, metrics)
+
+    steps = {"keras3-jax": Custom._jax_step, "keras3-torch": Custom._torch_step}
+    Custom.train_step = steps.get(kit.flavour, Custom._tf_step)
     layers = kit.keras.layers
     inputs = kit.input(3)
     h = layers.Dense(4, activation="tanh", name="hidden")(inputs)
@@ -543,10 +574,10 @@ def subclassed_said_built(bench):
 def saved(bench):
     kit = bench.kit
     formats = ["h5"]
-    if kit.flavour == "keras3":
+    if kit.keras3:
         formats = ["keras", "weights.h5"]
-    if kit.flavour == "tf2.3":
-        formats = ["h5", "tf"]
+    if kit.flavour in TF_KERAS:
+        formats = ["h5", "tf"] if kit.flavour == "tf2.3" else ["h5", "tf", "keras"]
     model = kit.mlp()
     x, y = problem()
     checkpoints = [
