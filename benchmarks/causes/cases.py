@@ -1004,6 +1004,13 @@ UPDATE_INJECTED = (
         also=("optimizer.hyperparameter:momentum",),
     ),
     injected(
+        "scaled data and another momentum of the norm",
+        *(K3, "data.transform", DATA),
+        model="bnmlp",
+        b={"settings": {"norm": {"momentum": 0.9}}, "data": [["affine", 0, 0.5, 0.0]]},
+        also=("layer.state:norm",),
+    ),
+    injected(
         "another draw and a clipped gradient",
         *(K3, "init.draw", _state("hidden/kernel")),
         init=None,

@@ -41,7 +41,7 @@ def layers(case: Case) -> Iterable[Finding]:
         )
         if regularised in setting.key and place is None:
             confirmed = any(case.is_origin(p) for p in case.firsts("gradient"))
-        if setting.layer in moving and setting.key in ("momentum", "class"):
+        if _moves_statistics(setting) or (setting.layer in moving and setting.key == "class"):
             continue
         if setting.key.endswith(CONSTRAINT):
             continue  # It acts on weights, after their update
@@ -218,6 +218,7 @@ def statistics(case: Case) -> Iterable[Finding]:
         if is_statistic(case, place) and case.is_origin(place):
             groups.setdefault(place.track.pair.layer or place.track.pair.name, []).append(place)
     settings = {(one.layer, one.key): one for one in layer_settings(case)}
+    yield from _masked([one for one in settings.values() if one.layer not in groups])
     for layer, places in groups.items():
         first = places[0]
         names = [place.track.pair.name for place in places]
@@ -240,6 +241,31 @@ def statistics(case: Case) -> Iterable[Finding]:
                 *_moves(case, places),
             ),
         )
+
+
+def _moves_statistics(setting: Setting) -> bool:
+    return setting.kind.endswith("Normalization") and setting.key == "momentum"
+
+
+def _masked(settings: list[Setting]) -> Iterable[Finding]:
+    """Name momenta of statistics whose own effect cannot be seen, for what went in differs."""
+    for setting in settings:
+        if _moves_statistics(setting):
+            yield Finding(
+                code="layer.state",
+                summary=f"Layer {setting.layer} ({setting.kind}) has momentum {shown(setting.a)} "
+                f"in A and {shown(setting.b)} in B, so that its moving statistics follow "
+                "otherwise.",
+                confidence=0.6,
+                stage="update",
+                step=None,
+                subject=setting.layer,
+                a=plain(setting.a),
+                b=plain(setting.b),
+                evidence=(
+                    "the recorded configurations differ; what the layer normalises differs, too",
+                ),
+            )
 
 
 def _moves(case: Case, places: list[Place]) -> list[str]:
