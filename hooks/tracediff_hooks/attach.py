@@ -21,6 +21,7 @@ from tracediff_hooks.generations.gradient_registry import (
     watch_wrapper,
 )
 from tracediff_hooks.generations.graph_outputs import NETWORK_MODULE, watch_networks
+from tracediff_hooks.random_layers import GRAPH_MODULES, watch_layers
 
 FIT_MODULES = (
     "keras.engine.training",
@@ -82,6 +83,8 @@ def record_every_fit(callback: Any) -> None:
     Models that are trained one after the other become numbered runs of one trace.
     """
     watch_optimizers()
+    if getattr(callback, "random_layers_off", False):
+        _when_loaded(dict.fromkeys(GRAPH_MODULES, watch_layers))
     wrap = functools.partial(_wrap_fit, callback=callback)
     _when_loaded(dict.fromkeys(FIT_MODULES, wrap))
 

@@ -3,17 +3,20 @@
 import contextlib
 import os
 import weakref
-from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Union
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Union
 
 from tracediff_hooks.generations import UnsupportedModel, hook_for
 from tracediff_hooks.generations.gradient_registry import watch_loaded
 from tracediff_hooks.levels import Level, Steps
 from tracediff_hooks.outputs import Activations, OutputChoice
+from tracediff_hooks.random_layers import layers_of, switch_off, switch_on
 from tracediff_hooks.recorder import Recorder
 from tracediff_hooks.replay import Replay, ReplayRefused
 from tracediff_hooks.replay.control import Control
 from tracediff_hooks.replay.own_batches import OwnBatches
 from tracediff_hooks.session import Session
+
+RANDOM_LAYERS = (None, "own", "off")
 
 # model -> the hook last attached to it. An exception in `fit` leaves it there, and a second one on
 # top of it would see the first instead of the framework's step. The model itself keeps an attached
@@ -58,6 +61,9 @@ class TraceCallback:
         compression: None, ``"lz4"`` or ``"zstd"``; float32 training state shrinks little and costs
             time.
         replay: what of another run's trace to train on, see `Replay`; None to train as ever.
+        random_layers: ``"off"`` trains with the rates of dropout and noise at 0, so that a replay
+            of it can do the same: an experiment, and another training than the script's own. A
+            replay does as the run that it replays, unless this is given.
 
     Raises:
         TraceExistsError: something stands at ``store``; nothing is ever overwritten silently.
@@ -84,8 +90,13 @@ class TraceCallback:
         overwrite: bool = False,
         compression: Optional[str] = None,
         replay: Optional[Replay] = None,
+        random_layers: Optional[str] = None,
     ) -> None:
         watch_loaded()
+        if random_layers not in RANDOM_LAYERS:
+            raise ValueError(f"random_layers must be 'own' or 'off', not {random_layers!r}")
+        self._random_layers = random_layers
+        self._switched: List[Any] = []
         self._replay = replay
         self._recorder = Recorder(
             store,
@@ -138,9 +149,24 @@ class TraceCallback:
             self._session.event("unsupported", f"nothing is recorded: {error}")
             self._refuse_uncontrolled()
             return
+        self._session.asked_off = self.random_layers_off
+        if self.random_layers_off and not getattr(self._hook, "calls_layers_once", False):
+            self._session.guard(self._switch_off)
         self._session.guard(self._take_over)
         if not (self._hook.attached and self._session.alive):
             self._refuse_uncontrolled()
+
+    @property
+    def random_layers_off(self) -> bool:
+        """Whether layers are to draw nothing while they are trained."""
+        if self._random_layers is None and self._replay is not None:
+            return self._replay.trace.random_layers_off
+        return self._random_layers == "off"
+
+    def _switch_off(self) -> None:
+        for layer in layers_of(self.model):
+            switch_off(layer)
+            self._switched.append(layer)
 
     def _refuse_uncontrolled(self) -> None:
         """Ends a training that was to be a replay and cannot be watched."""
@@ -203,6 +229,9 @@ class TraceCallback:
         hook, self._hook = self._hook, None
         if hook is not None and self._session is not None:
             self._session.clean_up(hook.detach)
+            for layer in self._switched:
+                switch_on(layer)
+            self._switched = []
             if _attached.get(self.model, _nothing)() is hook:
                 del _attached[self.model]
             self._session.guard(self._session.end_fit, status)

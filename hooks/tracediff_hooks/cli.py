@@ -86,6 +86,13 @@ def _parser() -> argparse.ArgumentParser:
         default=None,
         help="compress values: training state shrinks by about a tenth and takes longer to write",
     )
+    parser.add_argument(
+        "--random-layers",
+        choices=("own", "off"),
+        help="off: train with the rates of dropout and noise at 0, another training than the "
+        "script's own, so that a replay can do the same (default: own; of a replay, as the run "
+        "that it replays)",
+    )
     replay = parser.add_argument_group("train on what another run recorded")
     replay.add_argument(
         "--initial-weights-from",
@@ -166,8 +173,10 @@ def main(argv: Optional[List[str]] = None) -> int:
     options = parser.parse_args(given)
     if not (options.output or options.selftest or options.witness):
         parser.error("the following arguments are required: -o/--output")
-    if options.selftest and (options.initial_weights_from or options.batches_from):
-        parser.error("--selftest trains as the script does, and on no other run")
+    if options.selftest and (
+        options.initial_weights_from or options.batches_from or options.random_layers
+    ):
+        parser.error("--selftest trains as the script does, and in no other way")
     # What follows imports zarr and numpy, which `--help` need not wait for.
     from tracediff_hooks import script
 
@@ -265,7 +274,7 @@ def _replay(options: argparse.Namespace) -> Any:
 def _choices(options: argparse.Namespace) -> Dict[str, Any]:
     """The options of `TraceCallback` among those of the command."""
     names = ("level", "steps", "tensors", "budget", "overwrite", "compression", "activations")
-    return {name: getattr(options, name) for name in names}
+    return {name: getattr(options, name) for name in (*names, "random_layers")}
 
 
 def _self_test(options: argparse.Namespace) -> int:

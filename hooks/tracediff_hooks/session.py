@@ -20,6 +20,7 @@ from tracediff_hooks.describe import (
 from tracediff_hooks.environment import surroundings, versions
 from tracediff_hooks.names import NamedLayer
 from tracediff_hooks.outputs import Activations, OutputChoice
+from tracediff_hooks.random_layers import draws, switched_off
 from tracediff_hooks.recorder import Recorder
 from tracediff_hooks.replay.control import Control
 from tracediff_hooks.state import StateTensor
@@ -58,6 +59,7 @@ class Session:
         self._noted: set = set()
         self._early: List[Tuple[str, str]] = []
         self.replay: Optional[Control] = None
+        self.asked_off = False
         self.fit_params: Mapping[str, Any] = {}
         self.epoch = 0
         self.batch = 0
@@ -290,7 +292,7 @@ class Session:
             "model": describe_model(model, layers),
             "optimizer": describe_optimizer(optimizers[0][1]),
             "compile": describe_compile(model),
-            "capture": self._capture(stack),
+            "capture": self._capture(stack, model, layers),
         }
         if len(optimizers) > 1:
             about["optimizers"] = {name: describe_optimizer(one) for name, one in optimizers}
@@ -303,10 +305,26 @@ class Session:
             expected_steps=self.expected_steps(),
         )
 
-    def _capture(self, stack: StackDescription) -> Dict[str, Any]:
-        if self.replay is None:
-            return stack.capture
-        return {**stack.capture, "replay": self.replay.about()}
+    def _capture(
+        self, stack: StackDescription, model: Any, layers: Sequence[NamedLayer]
+    ) -> Dict[str, Any]:
+        found = dict(stack.capture)
+        if self.asked_off:
+            found["random_layers"] = self._switched_off(model, layers)
+        if self.replay is not None:
+            found["replay"] = self.replay.about()
+        return found
+
+    def _switched_off(self, model: Any, layers: Sequence[NamedLayer]) -> Dict[str, Any]:
+        lines = describe_model(model, layers)["layers"]
+        drawing = [str(line["name"]) for line in lines if draws(line)]
+        if drawing:
+            self.event(
+                "random-layers",
+                f"{', '.join(drawing)} cannot be switched off here and draw random numbers still; "
+                "in a graph tracediff-record --random-layers off can, before the script builds it",
+            )
+        return {"asked": "off", "switched_off": switched_off(model), "drawing": drawing}
 
     def expected_steps(self) -> Optional[int]:
         """How many steps the fit will take, where the framework told."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from tracediff.cli._trainings import clear, on_terminal, train
 from tracediff.compare import AlignOptions, open_run
 from tracediff.errors import UsageError
-from tracediff.ladder import OPTIONS, Control, check_replayable, ladder
+from tracediff.ladder import OPTIONS, Control, check_replayable, ladder, random_layers_off
 from tracediff.report.ladder import WORDS, to_json, to_markdown, to_text
 from tracediff.report.terminal import Style, terminal_width
 
@@ -80,8 +80,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(
             f"{there[0]} exists already", hint="--overwrite replaces it; -o names another folder"
         )
+    off = random_layers_off(a)
     commands = {
-        control: recording(arguments.command, _options(control, path, arguments))
+        control: recording(arguments.command, _options(control, path, arguments, off=off))
         for control, path in paths.items()
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -150,12 +151,16 @@ def recording(command: Sequence[str], options: Sequence[str]) -> list[str]:
     return [*command[:at], *record, *command[at:]]
 
 
-def _options(control: Control, path: Path, arguments: argparse.Namespace) -> list[str]:
+def _options(
+    control: Control, path: Path, arguments: argparse.Namespace, *, off: bool
+) -> list[str]:
     words = ["-o", str(path)]
     if arguments.overwrite:
         words.append("--overwrite")
     for option in OPTIONS[control]:
         words += [option, arguments.a] if option.endswith("-from") else [option]
+    if off:
+        words += ["--random-layers", "off"]
     if arguments.map is not None and control != "none":
         words += ["--map", arguments.map]
     return words

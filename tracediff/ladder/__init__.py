@@ -100,6 +100,13 @@ def check_replayable(a: Run) -> None:
             )
 
 
+def random_layers_off(a: Run) -> bool:
+    """Say whether A trained with its random layers switched off, which B has to do as well then."""
+    capture = a.about.get("capture")
+    found = capture.get("random_layers") if isinstance(capture, Mapping) else None
+    return isinstance(found, Mapping) and found.get("asked") == "off"
+
+
 def _reasons(about: Mapping[str, Any], key: str) -> dict[str, str]:
     found = about.get(key)
     return {str(k): str(v) for k, v in found.items()} if isinstance(found, Mapping) else {}

@@ -69,6 +69,9 @@ class KerasGraphHook:
         """What the steps are recorded to."""
         return self._session
 
+    calls_layers_once = True
+    """A layer's operations are in the graph from when the script called it."""
+
     loop = None
     """In a graph nothing is seen of what a script runs in a session of its own."""
 

@@ -8,10 +8,11 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 import numpy as np
 
 from tracediff_hooks.describe import StackDescription, describe_model
+from tracediff_hooks.random_layers import draws
 from tracediff_hooks.replay.options import Replay
 from tracediff_hooks.replay.own_batches import OwnBatches
 from tracediff_hooks.replay.pairing import StatePairing, left_over, pair_state
-from tracediff_hooks.replay.reader import BATCH_ROLES, STATE_ROLES, RecordedRun, draws
+from tracediff_hooks.replay.reader import BATCH_ROLES, STATE_ROLES, RecordedRun
 from tracediff_hooks.replay.refused import ReplayRefused
 from tracediff_hooks.state import StateTensor
 from tracediff_hooks.tensors import Key
@@ -220,13 +221,15 @@ class Control:
             words.append("its batches")
         about_model = describe_model(player.model, player.layers)
         random = [str(line["name"]) for line in about_model["layers"] if draws(line)]
+        # What only A drew is as little controlled.
+        random += [name for name in run.random_layers() if name not in random]
         self._about["uncontrolled"] = random
         self._session.event("replay", f"replaying {run.path}: {', and '.join(words)}")
         if random:
             self._session.event(
                 "replay-uncontrolled",
-                f"the random numbers of {', '.join(random)} are not controlled: both runs draw "
-                "their own",
+                f"the random numbers of {', '.join(random)} are not controlled: each run draws its "
+                "own; with --random-layers off on both sides they draw none",
             )
 
     def _state_words(self, run: RecordedRun, state: Sequence[StateTensor]) -> str:

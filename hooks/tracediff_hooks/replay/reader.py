@@ -10,6 +10,7 @@ import numpy as np
 import zarr
 
 from tracediff_hooks.digest import ABSENT, digest_of
+from tracediff_hooks.random_layers import draws
 from tracediff_hooks.replay.refused import ReplayRefused
 from tracediff_hooks.tensors import Key
 
@@ -72,6 +73,16 @@ class RecordedTrace:
                 ),
                 hint="pip install -U tracediff-hooks",
             )
+
+    @property
+    def random_layers_off(self) -> bool:
+        """Whether the run that is replayed first trained with its random layers switched off."""
+        try:
+            about = self._root[f"run-{self._first}"].attrs["run"]
+        except KeyError:
+            return False
+        found = (about.get("capture") or {}).get("random_layers")
+        return isinstance(found, Mapping) and found.get("asked") == "off"
 
     def run(self, number: int) -> "RecordedRun":
         """A run, counted from the one that the path names (else from the first).
@@ -242,31 +253,6 @@ class RecordedRun:
         """The names of the layers that draw random numbers at every step."""
         layers = (self.about.get("model") or {}).get("layers") or ()
         return (str(line.get("name")) for line in layers if draws(line))
-
-
-RANDOM_CLASSES = ("Dropout", "Noise", "Random")
-"""What the class names of layers that draw random numbers contain."""
-
-
-def draws(line: Mapping[str, Any]) -> bool:
-    """Whether a layer draws random numbers at every step, by its class and configuration.
-
-    Args:
-        line: a layer as docs/trace-format.md describes it under ``model``.
-    """
-    config = line.get("config")
-    return _draws(str(line.get("class")), config if isinstance(config, Mapping) else {})
-
-
-def _draws(name: str, config: Mapping[str, Any]) -> bool:
-    if any(part in name for part in RANDOM_CLASSES):
-        return config.get("rate", config.get("stddev")) not in (0, 0.0)
-    if any(config.get(part) for part in ("dropout", "recurrent_dropout")):
-        return True
-    inner = config.get("layer")
-    if isinstance(inner, Mapping) and isinstance(inner.get("config"), Mapping):
-        return _draws(str(inner.get("class_name")), inner["config"])
-    return False
 
 
 def _tensor(line: Mapping[str, Any]) -> RecordedTensor:
