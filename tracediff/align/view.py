@@ -224,6 +224,14 @@ def recorded(run: Run) -> Run:
     return run.source if isinstance(run, AlignedRun) else run
 
 
+def recorded_step(run: Run, step: int) -> int | None:
+    """Return the step of the run as it was recorded that is seen at ``step``, or None."""
+    if isinstance(run, AlignedRun):
+        here = int(run.at[step]) if step < run.steps else -1
+        return here if here >= 0 else None
+    return step if step < run.steps else None
+
+
 def _adapted(run: Run, role: str, name: str, layout: Layout) -> _Adapted:
     source = run.find(role, name)
     if source is None:

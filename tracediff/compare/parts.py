@@ -1,5 +1,6 @@
 """What an examination consists of and is measured with, in one place for views; adds nothing."""
 
+from tracediff.align import recorded_step
 from tracediff.compare._lockstep import replay_of
 from tracediff.diagnose import Case
 from tracediff.drift import Drift, Series, Track, measure, squeezed, ulp_distance
@@ -16,6 +17,7 @@ __all__ = [
     "measure",
     "model_layers",
     "optimizer_settings",
+    "recorded_step",
     "replay_of",
     "same_setting",
     "squeezed",

@@ -52,6 +52,8 @@ class TracediffApp(App[None]):
         overview: The same as a heat map.
         spot: Where the user is.
         problem: What went wrong, or None.
+        finding: The number of the finding that was looked at last.
+        setting_wanted: Whether the configuration is to open where that finding speaks of it.
         waiting: How often the user asked to go deeper before there was anything to show.
     """
 
@@ -99,6 +101,7 @@ class TracediffApp(App[None]):
         self.overview: Overview | None = None
         self.spot: Spot | None = None
         self.finding = 0
+        self.setting_wanted = False
         self.problem: TracediffError | None = None
         self.done: tuple[int, int] | None = None
         self.history: list[str] = []

@@ -303,6 +303,11 @@ KEYS = (
 )
 
 
+def key_of(name: str) -> Key:
+    """Return the key that is called so in the code."""
+    return next(key for key in KEYS if key.id == name)
+
+
 def keys_of(screen: str) -> tuple[Key, ...]:
     """Return the keys that work on a screen, in the order of the registry."""
     return tuple(key for key in KEYS if screen in key.screens)

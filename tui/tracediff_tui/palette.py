@@ -112,6 +112,9 @@ def levels(
             result = np.where(integers, graded, result)
         else:
             result = 1 + np.searchsorted(metric.limits, _measured(metric, cells, tolerance))
+            if metric.id != "tol":
+                # A sketch tells norms, and nothing of single elements.
+                result = np.where(cells["estimated"], UNKNOWN, result)
     result = np.where(cells["differs"], result, EQUAL)
     result = np.where(cells["differs"] & ~cells["known"], UNKNOWN, result)
     result = np.where(cells["mismatched"] > 0, BROKEN, result)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
+from tracediff.compare import Examination
 from tracediff.model import Finding
 from tracediff.report.comparison import phrases
-from tracediff_tui.keys import bindings_of
+from tracediff.report.terminal import printable
+from tracediff_tui.keys import bindings_of, key_of
 from tracediff_tui.screens.base import View
 from tracediff_tui.sheet import Sheet
 from tracediff_tui.views.findings import (
@@ -15,7 +17,11 @@ from tracediff_tui.views.findings import (
     detail,
     finding_cells,
     findings_sheet,
+    remark_detail,
 )
+from tracediff_tui.views.places import label
+from tracediff_tui.views.remarks import Remark, remarks
+from tracediff_tui.views.settings import settings
 from tracediff_tui.widgets.lines import Bar, KeyBar
 from tracediff_tui.widgets.listing import Column, Listing, Row
 
@@ -35,7 +41,10 @@ class FindingsScreen(View):
         super().__init__()
         self.sure = False
         self.numbers: tuple[int, ...] = ()
+        self.remarks: tuple[Remark, ...] = ()
         self.details: tuple[DetailLine, ...] = ()
+        self._detailed: tuple[object, object] = (None, None)
+        self._linked: tuple[object, frozenset[int]] = (None, frozenset())
 
     def body(self) -> Iterator[Widget]:
         """Yield the verdict, the list, and the detail."""
@@ -65,11 +74,26 @@ class FindingsScreen(View):
 
     @property
     def finding(self) -> Finding | None:
-        """The one under the cursor."""
-        found = self.tracediff.found
-        if found is None or not self.numbers:
+        """The finding under the cursor, if it is one."""
+        found, row = self.tracediff.found, self.list.row
+        if found is None or row >= len(self.numbers):
             return None
-        return found.comparison.causes[self.numbers[min(self.list.row, len(self.numbers) - 1)]]
+        return found.comparison.causes[self.numbers[row]]
+
+    @property
+    def remark(self) -> Remark | None:
+        """The remark under the cursor, if it is one."""
+        row = self.list.row - len(self.numbers)
+        return self.remarks[row] if 0 <= row < len(self.remarks) else None
+
+    def _has_setting(self, found: Examination, number: int) -> bool:
+        """Say whether the configuration has a line that a finding speaks of."""
+        if self._linked[0] is not found:
+            app = self.tracediff
+            rows = settings(app.a, app.b, found.comparison)
+            linked = frozenset(row.finding for row in rows if row.finding is not None)
+            self._linked = (found, linked)
+        return number in self._linked[1]
 
     def present(self) -> None:
         """Show the findings of the comparison."""
@@ -89,53 +113,75 @@ class FindingsScreen(View):
             if (not self.sure or one.confidence >= _SURE)
             and (keep is None or keep(f"{one.code} {one.summary}"))
         )
+        self.remarks = tuple(
+            one
+            for one in remarks(found)
+            if keep is None or keep(f"{one.code} {one.summary}") or keep(str(one.sentences))
+        )
         wanted = self.tracediff.finding
         row = self.numbers.index(wanted) if wanted in self.numbers else 0
-        self.list.load(
-            [Row(finding_cells(number, causes[number])) for number in self.numbers],
-            row=row,
-            empty="no finding" if not causes else "nothing passes: Esc ends the filter",
-        )
+        rows = [Row(finding_cells(number, causes[number])) for number in self.numbers]
+        rows += [Row(("", one.code, "", "", one.summary), style="dim") for one in self.remarks]
+        empty = "no finding" if not causes else "nothing passes: Esc ends the filter"
+        self.list.load(rows, row=row, empty=empty)
+        # As high as it has rows: the rest is for what is said about one of them.
+        self.list.styles.height = max(2, min(len(rows) + 1, self.size.height // 3))
         self._detail()
 
     def _detail(self) -> None:
-        found, finding = self.tracediff.found, self.finding
-        if found is None or finding is None:
+        found, finding, remark = self.tracediff.found, self.finding, self.remark
+        width = self.size.width - 6
+        if found is None or (finding is None and remark is None):
             first = found.comparison.first_divergence if found else None
             text = "" if first is None else f" first divergence: {phrases.place(first)}"
             self.bar("cause").say(text)
             self.details = ()
+            self._detailed = (None, None)
             self.detail.load(())
             return
         arrow = ">" if self.tracediff.options.plain else "⏎"
         dash = "-" if self.tracediff.options.plain else "─"
-        self.bar("cause").say(f"{dash * 3} {finding.code} {dash * 200}")
-        self.details = detail(found, finding, self.size.width - 6)
+        if finding is not None:
+            linked = self._has_setting(found, self.numbers[self.list.row])
+            title, self.details = finding.code, detail(found, finding, width, linked=linked)
+        elif remark is not None:
+            title, self.details = remark.code, remark_detail(remark, width)
+        self.bar("cause").say(f"{dash * 3} {title} {dash * (self.size.width - len(title) - 6)}")
+        copied = f" ({self.tracediff.options.config.shown(key_of('copy'))} copies it)"
         rows = []
         for line in self.details:
             leads = (line.spot is not None or line.settings) and line.head
-            rows.append(Row((line.head, f"{line.text}{f' {arrow}' if leads else ''}")))
-        self.detail.load(rows, row=0)
+            end = f" {arrow}" if leads else copied if line.head == "try" else ""
+            rows.append(Row((line.head, line.text + end)))
+        of = (found, finding or remark)
+        # Whoever comes back from a piece of evidence finds the cursor there.
+        self.detail.load(rows, row=None if of == self._detailed else 0)
+        self._detailed = of
 
     def status(self) -> str:
         """Return where Enter leads."""
-        finding = self.finding
-        if finding is None:
-            return "no finding: the first divergence is on screen 1"
+        finding, remark = self.finding, self.remark
         if self.focused is self.detail and self.details:
             line = self.details[self.detail.row]
             if line.spot is not None:
-                return f"Enter opens {line.spot.key[0]} {line.spot.key[1]} at step {line.spot.step}"
-            return "Enter opens the configuration" if line.settings else line.text
+                name = printable(label(line.spot.key))
+                return f"Enter opens {name} at step {line.spot.step}"
+            return "Enter opens the configuration" if line.settings else line.whole
+        if remark is not None:
+            return f"{remark.code}: {remark.summary}"
+        if finding is None:
+            return "no finding: the first divergence is on screen 1"
         return f"{finding.code}: Enter opens its place, Tab its evidence"
 
     def line(self) -> str:
         """Return the finding, or the line of evidence."""
-        finding = self.finding
+        finding, remark = self.finding, self.remark
+        if self.focused is self.detail and self.details:
+            return self.details[self.detail.row].whole
+        if remark is not None:
+            return remark.summary
         if finding is None:
             return ""
-        if self.focused is self.detail and self.details:
-            return self.details[self.detail.row].text
         return f"{finding.summary} [{finding.code}, {finding.confidence:.0%}]"
 
     def copies(self) -> dict[str, Callable[[], str]]:
@@ -152,8 +198,9 @@ class FindingsScreen(View):
 
     def moved(self, panel: Widget) -> None:
         """Let the detail follow the list."""
-        if panel is self.list and self.numbers:
-            self.tracediff.finding = self.numbers[self.list.row]
+        if panel is self.list:
+            if self.list.row < len(self.numbers):
+                self.tracediff.finding = self.numbers[self.list.row]
             self._detail()
 
     def action_open(self) -> None:
@@ -162,6 +209,7 @@ class FindingsScreen(View):
             return
         line = self.details[self.detail.row if self.focused is self.detail else 0]
         if line.settings and line.spot is None:
+            self.tracediff.setting_wanted = True
             self.tracediff.go("settings")
         elif line.spot is not None:
             self.tracediff.spot = line.spot

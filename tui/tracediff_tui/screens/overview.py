@@ -9,7 +9,7 @@ import numpy as np
 from textual.widgets import Static
 
 from tracediff.report.comparison import phrases
-from tracediff.report.terminal import printable
+from tracediff.report.terminal import display_width, printable
 from tracediff_tui import palette
 from tracediff_tui.columns import zoomed
 from tracediff_tui.keys import bindings_of
@@ -135,7 +135,11 @@ class OverviewScreen(View):
         arrow = ">" if self.tracediff.options.plain else "▸"
         first = comparison.first_divergence
         if first is not None:
-            self.bar("answer").say(f" {arrow} First divergence: {phrases.place(first)}")
+            place = f" {arrow} First divergence: {phrases.place(first)}"
+            if display_width(place) > self.size.width:
+                # The tensor's name stands at the end, and matters most.
+                place = f" {arrow} {phrases.place(first)}"
+            self.bar("answer").say(place)
         else:
             self.bar("answer").say(f" {arrow} {phrases.verdict(comparison)}")
         if comparison.causes:
@@ -154,7 +158,8 @@ class OverviewScreen(View):
             self.bar("cause").say(f"   {text}" if comparison.verdict == "identical" else "")
 
     def _legend(self) -> None:
-        text = legend_text(palette.METRICS[self.metric], plain=self.tracediff.options.plain)
+        plain, width = self.tracediff.options.plain, self.size.width
+        text = legend_text(palette.METRICS[self.metric], width, plain=plain)
         self.query_one("#legend", Static).update(text)
 
     def status(self) -> str:

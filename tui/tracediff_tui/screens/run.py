@@ -14,14 +14,13 @@ from textual.widgets import Static
 from textual.worker import get_current_worker
 
 from tracediff.errors import TracediffError
-from tracediff.report.comparison import phrases
 from tracediff.report.terminal import printable
 from tracediff_tui import palette
-from tracediff_tui.ascii import ascii_of
 from tracediff_tui.columns import Columns, columns, ticks, zoomed
 from tracediff_tui.keys import bindings_of
 from tracediff_tui.screens.base import View
 from tracediff_tui.sheet import Sheet
+from tracediff_tui.views.drawing import key_text
 from tracediff_tui.views.overview import KINDS
 from tracediff_tui.views.places import label
 from tracediff_tui.views.runs import METRICS, RunGrid
@@ -186,7 +185,7 @@ class RunScreen(View):
 
     def _draw_curves(self) -> None:
         text = Text(end="", no_wrap=True)
-        width = max(10, self.size.width - 30)
+        width, plain = max(10, self.size.width - 30), self.tracediff.options.plain
         for role, title in (("loss", "loss"), ("learning_rate", "rate")):
             one = self.curves.get(role)
             if one is None:
@@ -195,10 +194,10 @@ class RunScreen(View):
                 continue
             known = one.values[np.isfinite(one.values)]
             low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
-            last = phrases.number(float(one.values[-1]), digits=7) if len(one.values) else "-"
+            last = one.words(len(one.values) - 1, digits=7)
             text.append(f" {title:5} last {last:<14} ")
             text.append(
-                sparkline(one.values, width, low, high, ascii_only=self.tracediff.options.plain),
+                sparkline(one.values, width, low, high, ascii_only=plain, kept=one.kept),
                 palette.BLUE,
             )
             text.append("\n")
@@ -208,11 +207,12 @@ class RunScreen(View):
     def _legend(self) -> None:
         _, title, _, words = METRICS[self.metric]
         plain = self.tracediff.options.plain
-        text = Text(f" {title}: ", end="")
         levels = [(0, "zero"), *enumerate(words, start=1), (palette.BROKEN, "nan/inf")]
-        for level, word in [*levels, (palette.UNKNOWN, "unreadable")]:
-            text.append(palette.glyph(level, ascii_only=plain), palette.style(level))
-            text.append(f" {ascii_of(word) if plain else word}  ")
+        entries = [
+            (palette.glyph(level, ascii_only=plain), palette.style(level), word)
+            for level, word in [*levels, (palette.UNKNOWN, "unreadable")]
+        ]
+        text = key_text(title, entries, self.size.width, plain=plain)
         self.query_one("#legend", Static).update(text)
 
     def _cell(self) -> tuple[int, int] | None:

@@ -78,8 +78,21 @@ class SettingsScreen(View):
         self.rows = tuple(rows)
         self.list.load(
             [self._row(row) for row in self.rows],
+            row=self._first(),
             empty="no setting differs: d shows all" if not self.filter else "nothing passes",
         )
+
+    def _first(self) -> int | None:
+        """Return the row to begin at: what the finding speaks of, or the first setting."""
+        app = self.tracediff
+        if app.setting_wanted:
+            app.setting_wanted = False
+            for number, row in enumerate(self.rows):
+                if isinstance(row, Setting) and row.finding == app.finding:
+                    return number
+        here = self.list.row
+        begins = not self.list.count or (here == 0 and len(self.rows) > 1)
+        return 1 if begins and len(self.rows) > 1 else None
 
     @staticmethod
     def _section(row: Setting | str) -> str:

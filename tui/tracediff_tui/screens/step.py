@@ -12,18 +12,22 @@ from textual.message import Message
 from textual.widgets import Static
 from textual.worker import get_current_worker
 
+from tracediff.compare import Examination
+from tracediff.compare.parts import recorded_step
 from tracediff.errors import TracediffError
 from tracediff.report.comparison import phrases
 from tracediff_tui.keys import bindings_of
 from tracediff_tui.palette import BLUE, ORANGE
 from tracediff_tui.screens.base import View
 from tracediff_tui.sheet import Sheet
+from tracediff_tui.views.cells import cell_words
 from tracediff_tui.views.places import Spot, onsets
 from tracediff_tui.views.steps import (
     HEADER,
     Curve,
     StepLine,
     batch_of,
+    batch_words,
     curve,
     step_lines,
     step_sheet,
@@ -125,15 +129,20 @@ class StepScreen(View):
         self.list.load(
             [_row(line, mark) for line in self.lines],
             row=row,
-            empty="no origin in this step: o shows all"
-            if self.only_origins
-            else "nothing passes: Esc ends the filter, = shows what is equal",
+            empty=self._empty(app.found),
         )
         self._place()
         if self._of is not app.found:
             self._of, self.curves = app.found, None
             self.read_curves()
         self._draw_curves()
+
+    def _empty(self, found: Examination) -> str:
+        if recorded_step(found.case.b, self.step) is None:
+            return "nothing to compare: B has no such step"
+        if self.only_origins:
+            return "no origin in this step: o shows all"
+        return "nothing passes: Esc ends the filter, = shows what is equal"
 
     def _row_of(self, spot: Spot) -> int | None:
         same = [row for row, line in enumerate(self.lines) if line.spot.key == spot.key]
@@ -144,15 +153,9 @@ class StepScreen(View):
     def _place(self) -> None:
         found = self.tracediff.found
         assert found is not None  # called when it is there
-        where = batch_of(found, self.step)
-
-        def pair(values: tuple[int, int]) -> str:
-            joint = "/" if self.tracediff.options.plain else " ⇄ "
-            return str(values[0]) if values[0] == values[1] else f"{values[0]}{joint}{values[1]}"
-
+        where = batch_words(batch_of(found, self.step))
         self.bar("answer").say(
-            f" Step {self.step} of {found.case.steps} · epoch {pair(where.epoch)}, "
-            f"batch {pair(where.batch)}",
+            " · ".join([f" Step {self.step} of {found.case.steps}", *where]),
             f"steps paired by {found.comparison.steps.alignment} ",
         )
 
@@ -204,9 +207,10 @@ class StepScreen(View):
                 words = "reading ..." if self.curves is None else "not recorded"
                 text.append(f" {title} {side} {words}\n", "dim")
                 continue
-            here = phrases.number(float(one.values[self.step]), digits=9)
+            here = one.words(self.step, digits=9)
             text.append(f" {title} {side} {here:<15} ")
-            text.append(sparkline(one.values, width, low, high, ascii_only=plain), colour)
+            drawn = sparkline(one.values, width, low, high, ascii_only=plain, kept=one.kept)
+            text.append(drawn, colour)
             text.append("\n")
         if role == "loss" and any(one is not None for one in sides):
             steps = max(1, self.tracediff.steps)
@@ -231,7 +235,9 @@ class StepScreen(View):
             and (compared.first_divergence is None or line.verdict == "origin" or not first.origin)
         ):
             return f"{phrases.place(first)}: {phrases.size(first)}"
-        return " · ".join([line.cells[2], f"step {self.step}", line.cells[1], *line.cells[4:]])
+        judged = found.case.onset.judged[line.spot.key]
+        measured = cell_words(judged, self.step, line.spot.shown)
+        return " · ".join([line.cells[2], f"step {self.step}", line.verdict, *measured])
 
     def line(self) -> str:
         """Return the row under the cursor."""

@@ -12,7 +12,7 @@ from textual.message import Message
 from textual.widgets import Static
 from textual.worker import get_current_worker
 
-from tracediff.errors import TracediffError
+from tracediff.errors import NotKept, TracediffError
 from tracediff_tui.ascii import ascii_of
 from tracediff_tui.keys import bindings_of
 from tracediff_tui.palette import BLUE, ORANGE
@@ -29,10 +29,13 @@ from tracediff_tui.views.elements import (
 from tracediff_tui.views.panes import drift_picture, histograms
 from tracediff_tui.views.places import Shown, Spot
 from tracediff_tui.views.steps import step_lines
+from tracediff_tui.views.summaries import Summary, summarize, summary_sheet
 from tracediff_tui.widgets.charts import wrapped
 from tracediff_tui.widgets.heatmap import Heatmap
+from tracediff_tui.widgets.known import KnownPane
 from tracediff_tui.widgets.lines import Bar, KeyBar
 from tracediff_tui.widgets.listing import Column, Listing, Row
+from tracediff_tui.widgets.panel import Panel
 from tracediff_tui.widgets.slice_map import SliceMap
 
 if TYPE_CHECKING:
@@ -48,13 +51,17 @@ class TensorScreen(View):
     class Looked(Message):
         """The elements of a place are there, or why they are not."""
 
-        def __init__(self, spot: Spot, elements: Elements | None, problem: str) -> None:
+        def __init__(
+            self, spot: Spot, elements: Elements | None, summary: Summary | None, problem: str
+        ) -> None:
             super().__init__()
-            self.spot, self.elements, self.problem = spot, elements, problem
+            self.spot, self.elements, self.summary = spot, elements, summary
+            self.problem = problem
 
     def __init__(self) -> None:
         super().__init__()
         self.elements: Elements | None = None
+        self.summary: Summary | None = None
         self.problem = ""
         self.sort = 0
         self.fields = False
@@ -82,11 +89,21 @@ class TensorScreen(View):
             ],
             id="list",
         )
+        yield KnownPane(id="known")
+
+    @property
+    def known(self) -> KnownPane:
+        """What there is where no elements were kept."""
+        return self.query_one(KnownPane)
+
+    def home_pane(self) -> Panel:
+        """Return the worst elements, or the steps where there are none."""
+        return self.known.steps if self.summary is not None else self.worst
 
     @property
     def worst(self) -> Listing:
         """The worst elements."""
-        return self.query_one(Listing)
+        return self.query_one("#list", Listing)
 
     @property
     def slice_map(self) -> SliceMap:
@@ -96,21 +113,27 @@ class TensorScreen(View):
     def present(self) -> None:
         """Show the tensor that the application is at."""
         app = self.tracediff
-        self.query_one(KeyBar).relabel(
-            sort=f"Sort: {SORTS[self.sort]}",
-            bits="Hex" if self.fields else "Bits",
-            next="Next worst",
-            moment=f"Value: {app.spot.shown}" if app.spot else "Value",
-        )
+        self._relabel()
         if app.found is None or app.spot is None:
             words = "the comparison is not there yet" if app.found is None else "the runs are equal"
             self.bar("answer").say(f" {words}")
             return
         if self._asked is None or self._asked != (app.found, app.spot):
             self._asked = (app.found, app.spot)
-            self.elements, self.problem = None, ""
+            self.elements, self.summary, self.problem = None, None, ""
             self.read()
         self._draw()
+
+    def _relabel(self) -> None:
+        spot = self.tracediff.spot
+        self.query_one(KeyBar).relabel(
+            sort=f"Sort: {SORTS[self.sort]}" if self.summary is None else "",
+            bits="" if self.summary is not None else "Hex" if self.fields else "Bits",
+            axis="Axis" if self.summary is None else "",
+            next="Next worst" if self.summary is None else "Next that differs",
+            open="Open" if self.summary is None else "Go to step",
+            moment=f"Value: {spot.shown}" if spot else "Value",
+        )
 
     @work(thread=True, exclusive=True, group="tensor")
     def read(self) -> None:
@@ -119,21 +142,34 @@ class TensorScreen(View):
         found, spot = app.found, app.spot
         if found is None or spot is None:
             return
-        elements, problem = None, ""
+        elements, summary, problem = None, None, ""
         try:
-            elements = look(found, spot, cancelled=lambda: worker.is_cancelled)
+            try:
+                elements = look(found, spot, cancelled=lambda: worker.is_cancelled)
+            except NotKept as error:
+                summary = summarize(
+                    found, spot, error.message, cancelled=lambda: worker.is_cancelled
+                )
         except TracediffError as error:
             problem = error.message + (f"\n{error.hint}" if error.hint else "")
         if not worker.is_cancelled:
-            self.post_message(self.Looked(spot, elements, problem))
+            self.post_message(self.Looked(spot, elements, summary, problem))
 
     def on_tensor_screen_looked(self, message: Looked) -> None:
         """Show the elements, unless another place was asked for since."""
         if message.spot != self.tracediff.spot:
             return
         self.elements, self.problem = message.elements, message.problem
+        self.summary = message.summary
         self.worst.row = self.worst.top = 0
+        self.set_class(self.summary is not None, "-known")
+        self._relabel()
         self._draw()
+        if not (self.focused is not None and self.focused.display) or self.focused in (
+            self.worst,
+            self.known.steps,
+        ):
+            self.home_pane().focus()
         self.show_status()
 
     def _draw(self) -> None:
@@ -141,12 +177,24 @@ class TensorScreen(View):
         assert app.found is not None and app.spot is not None  # noqa: PT018 - as in present
         self.bar("answer").say(f" {tensors.title(app.found, app.spot)}")
         facts = Text(end="", no_wrap=True)
-        for number, line in enumerate(tensors.facts(app.found, app.spot, self.elements)):
+        for number, line in enumerate(
+            tensors.facts(app.found, app.spot, self.elements, self.summary)
+        ):
             shown = ascii_of(line) if app.options.plain else line
-            facts.append(f" {shown}\n", {2: BLUE, 3: ORANGE}.get(number + (not self.elements), ""))
+            facts.append(f" {shown}\n", {2: BLUE, 3: ORANGE}.get(number, ""))
         facts.rstrip()
-        self.query_one("#facts", Static).update(facts)
         self._draw_drift()
+        if self.summary is not None:
+            facts.append("\n" + wrapped(self.summary.said(), self.size.width), "bold")
+            self.query_one("#facts", Static).update(facts)
+            self.known.load(
+                self.summary,
+                self.size.width,
+                plain=app.options.plain,
+                tall=self.has_class("-tall"),
+            )
+            return
+        self.query_one("#facts", Static).update(facts)
         histogram = self.query_one("#histogram", Static)
         relative = self.query_one("#relative", Static)
         if self.elements is None:
@@ -194,6 +242,8 @@ class TensorScreen(View):
         """Return the element under the cursor, in full."""
         if self.problem:
             return self.problem.replace("\n", " · ")
+        if self.summary is not None:
+            return self.summary.words(self.known.steps.row)
         flat = self._flat()
         if self.elements is None:
             return ""
@@ -212,6 +262,8 @@ class TensorScreen(View):
     def line(self) -> str:
         """Return the row under the cursor."""
         flat = self._flat()
+        if self.summary is not None:
+            return "  ".join(self.summary.rows[self.known.steps.row].cells())
         if self.elements is None or flat is None:
             return self.status()
         return "  ".join(self.elements.row(flat, fields=self.fields))
@@ -231,13 +283,16 @@ class TensorScreen(View):
         app = self.tracediff
         if app.found is None or app.spot is None:
             return Sheet("nothing is shown")
+        if self.summary is not None:
+            lines = tensors.facts(app.found, app.spot, None, self.summary)
+            return summary_sheet(self.summary, tensors.title(app.found, app.spot), lines)
         return tensors.tensor_sheet(
             app.found, app.spot, self.elements, [row.cells for row in self.worst.rows]
         )
 
     def moved(self, panel: Widget) -> None:
         """Keep the cursors of the panes on one element, and the step with the drift's."""
-        if self.elements is None and panel.id != "drift":
+        if self.elements is None:
             return
         if panel.id == "list":
             flat = self._flat()
@@ -256,12 +311,22 @@ class TensorScreen(View):
             self.show_status()
 
     def action_open(self) -> None:
-        """Show the chosen element in the slice, or go back from there to the list."""
+        """Show the chosen element in the slice, or go back from there; of steps, go to one."""
+        if self.summary is not None:
+            self.action_step(self.known.steps.row - self.summary.spot.step)
+            return
         (self.worst if self.pane.id != "list" else self.slice_map).focus()
         self.show_status()
 
     def action_jump(self, by: int) -> None:
-        """Go to the next of the worst elements."""
+        """Go to the next of the worst elements; without elements, to the next step that differs."""
+        if self.summary is not None:
+            step = self.summary.next(self.summary.spot.step, by)
+            if step is None:
+                self.tell("no more steps that differ")
+            else:
+                self.action_step(step - self.summary.spot.step)
+            return
         self.worst.focus()
         self.worst.select(self.worst.row + by)
         self.show_status()
@@ -302,14 +367,23 @@ class TensorScreen(View):
 
     def action_sort(self) -> None:
         """Sort the worst elements by another measure."""
+        if self._without():
+            return
         self.sort = (self.sort + 1) % len(SORTS)
         self.worst.row = self.worst.top = 0
         self.show()
 
     def action_bits(self) -> None:
         """Show bits as hex, or as sign, exponent and mantissa."""
+        if self._without():
+            return
         self.fields = not self.fields
         self.show()
+
+    def _without(self) -> bool:
+        if self.elements is None:
+            self.tell("no elements were kept here")
+        return self.elements is None
 
     def action_axis(self, which: int) -> None:
         """Put another axis into the slice."""

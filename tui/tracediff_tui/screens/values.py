@@ -11,7 +11,7 @@ from textual.message import Message
 from textual.widgets import Static
 from textual.worker import get_current_worker
 
-from tracediff.errors import TracediffError
+from tracediff.errors import NotKept, TracediffError
 from tracediff.report.terminal import printable
 from tracediff_tui.keys import bindings_of
 from tracediff_tui.palette import BLUE
@@ -21,14 +21,19 @@ from tracediff_tui.views.elements import MOST, side_of
 from tracediff_tui.views.places import Shown, Spot, label
 from tracediff_tui.views.runs import DECADES, decades, largest, read_one
 from tracediff_tui.views.steps import short_type
+from tracediff_tui.views.summaries import Summary, summarize_one, summary_sheet
+from tracediff_tui.views.summaries import side_words as known_words
 from tracediff_tui.views.tensors import side_words
 from tracediff_tui.widgets.charts import bars, wrapped
+from tracediff_tui.widgets.known import KnownPane
 from tracediff_tui.widgets.lines import Bar, KeyBar
 from tracediff_tui.widgets.listing import Column, Listing, Row
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from textual.widget import Widget
+
+    from tracediff_tui.widgets.panel import Panel
 
 
 class ValuesScreen(View):
@@ -40,13 +45,17 @@ class ValuesScreen(View):
     class Read(Message):
         """The value of a place is there, or why it is not."""
 
-        def __init__(self, spot: Spot, values: NDArray[Any] | None, problem: str) -> None:
+        def __init__(
+            self, spot: Spot, values: NDArray[Any] | None, summary: Summary | None, problem: str
+        ) -> None:
             super().__init__()
-            self.spot, self.values, self.problem = spot, values, problem
+            self.spot, self.values, self.summary = spot, values, summary
+            self.problem = problem
 
     def __init__(self) -> None:
         super().__init__()
         self.values: NDArray[Any] | None = None
+        self.summary: Summary | None = None
         self.problem = ""
         self._asked: tuple[object, Spot] | None = None
 
@@ -56,11 +65,21 @@ class ValuesScreen(View):
         yield Static("", id="facts", markup=False)
         yield Static("", id="histogram", markup=False)
         yield Listing([Column("index"), Column("value", right=True, style=BLUE)], id="list")
+        yield KnownPane(single=True, id="known")
 
     @property
     def list(self) -> Listing:
         """The largest elements."""
-        return self.query_one(Listing)
+        return self.query_one("#list", Listing)
+
+    @property
+    def known(self) -> KnownPane:
+        """What there is where no elements were kept."""
+        return self.query_one(KnownPane)
+
+    def home_pane(self) -> Panel:
+        """Return the largest elements, or the steps where there are none."""
+        return self.known.steps if self.summary is not None else self.list
 
     def present(self) -> None:
         """Show the tensor that the application is at."""
@@ -76,35 +95,55 @@ class ValuesScreen(View):
             f" {printable(label(spot.key))} · step {spot.step}{when} · "
             f"{short_type(tensor.dtype)}[{shape}]"
         )
-        self.query_one(KeyBar).relabel(moment=f"Value: {spot.shown}", next="Next element")
         if self._asked != (run, spot):
             self._asked = (run, spot)
-            self.values, self.problem = None, ""
+            self.values, self.summary, self.problem = None, None, ""
             self.read()
         self._draw()
 
     @work(thread=True, exclusive=True, group="values")
     def read(self) -> None:
         """Read the value."""
-        worker, spot, values, problem = get_current_worker(), self.tracediff.spot, None, ""
+        worker, run, spot = get_current_worker(), self.tracediff.a, self.tracediff.spot
         if spot is None:
             return
+        values, summary, problem = None, None, ""
         try:
-            values = read_one(self.tracediff.a, spot)
+            try:
+                values = read_one(run, spot)
+            except NotKept:
+                summary = summarize_one(run, spot, cancelled=lambda: worker.is_cancelled)
         except TracediffError as error:
             problem = error.message + (f"\n{error.hint}" if error.hint else "")
         if not worker.is_cancelled:
-            self.post_message(self.Read(spot, values, problem))
+            self.post_message(self.Read(spot, values, summary, problem))
 
     def on_values_screen_read(self, message: Read) -> None:
         """Show the value, unless another place was asked for since."""
         if message.spot == self.tracediff.spot:
             self.values, self.problem = message.values, message.problem
+            self.summary = message.summary
+            self.set_class(self.summary is not None, "-known")
             self._draw()
+            self.home_pane().focus()
             self.show_status()
 
     def _draw(self) -> None:
         facts, histogram = self.query_one("#facts", Static), self.query_one("#histogram", Static)
+        spot, summary = self.tracediff.spot, self.summary
+        self.query_one(KeyBar).relabel(
+            moment=f"Value: {spot.shown}" if spot else "Value",
+            next="Next element" if summary is None else "Next NaN",
+            open="Open" if summary is None else "Go to step",
+        )
+        if summary is not None:
+            words = known_words(summary.here.a.statistics)
+            said = wrapped(summary.said(), self.size.width)
+            facts.update(Text(f" {words}\n{said}", no_wrap=True))
+            histogram.update("")
+            plain, tall = self.tracediff.options.plain, self.has_class("-tall")
+            self.known.load(summary, self.size.width, plain=plain, tall=tall)
+            return
         if self.values is None:
             facts.update(Text(wrapped(self.problem or "reading ...", self.size.width)))
             histogram.update("")
@@ -123,6 +162,8 @@ class ValuesScreen(View):
         """Return the element under the cursor."""
         if self.problem:
             return self.problem.replace("\n", " · ")
+        if self.summary is not None:
+            return self.summary.words(self.known.steps.row)
         rows = self.list.rows
         if not rows:
             return ""
@@ -131,6 +172,8 @@ class ValuesScreen(View):
     def sheet(self) -> Sheet:
         """Return the value."""
         spot = self.tracediff.spot
+        if self.summary is not None and spot is not None:
+            return summary_sheet(self.summary, f"{label(spot.key)} at step {spot.step}", [])
         if self.values is None or spot is None:
             return Sheet("nothing is shown")
         return Sheet(
@@ -143,8 +186,20 @@ class ValuesScreen(View):
         )
 
     def action_jump(self, by: int) -> None:
-        """Go to the next element."""
+        """Go to the next element; without elements, to the next step with NaN or infinities."""
+        if self.summary is not None:
+            step = self.summary.next(self.summary.spot.step, by)
+            if step is None:
+                self.tell("no more NaN or infinities")
+            else:
+                self.action_step(step - self.summary.spot.step)
+            return
         self.list.select(self.list.row + by)
+
+    def action_open(self) -> None:
+        """Go to the chosen step, where there are no elements to go to."""
+        if self.summary is not None:
+            self.action_step(self.known.steps.row - self.summary.spot.step)
 
     def action_step(self, by: int) -> None:
         """Go to another step."""

@@ -19,6 +19,7 @@ from tracediff_tui.widgets.heatmap import Picture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from rich.style import Style
 
 _WIDEST = 6
 
@@ -145,11 +146,34 @@ def _merged(levels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return palette.worst_in(levels.T.copy(), np.zeros(1, np.int64))[:, 0]
 
 
-def legend_text(metric: Metric, *, plain: bool) -> Text:
-    """Return the legend of a metric."""
-    text = Text(f" {metric.title}: ", end="")
-    for level, words in palette.legend(metric):
-        text.append(palette.glyph(level, ascii_only=plain), palette.style(level))
-        text.append(f" {ascii_of(words) if plain else words}  ")
-    text.append(palette.PLAIN_ORIGIN if plain else palette.ORIGIN, "bold")
-    return text.append(" origin")
+def legend_text(metric: Metric, width: int, *, plain: bool) -> Text:
+    """Return the legend of a metric in lines of a width."""
+    origin = palette.PLAIN_ORIGIN if plain else palette.ORIGIN
+    levels = [
+        (palette.glyph(level, ascii_only=plain), palette.style(level), words)
+        for level, words in palette.legend(metric)
+    ]
+    return key_text(metric.title, [*levels, (origin, "bold", "origin")], width, plain=plain)
+
+
+def key_text(
+    title: str, entries: Sequence[tuple[str, Style | str, str]], width: int, *, plain: bool
+) -> Text:
+    """Return a legend, a line broken between its entries only.
+
+    Args:
+        title: What stands before it.
+        entries: Of each, the glyph, how it is coloured, and what it means.
+        width: Of the lines.
+        plain: Whether to use ASCII only.
+    """
+    text, used = Text(f" {title}: ", end=""), len(title) + 3
+    for glyph, style, said in entries:
+        words = ascii_of(said) if plain else said
+        if used + len(words) + 2 > width:
+            text.append("\n ")
+            used = 1
+        text.append(glyph, style)
+        text.append(f" {words}  ")
+        used += len(words) + 4
+    return text

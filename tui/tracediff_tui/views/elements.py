@@ -14,6 +14,7 @@ from tracediff.errors import NotKept
 from tracediff.report.comparison import phrases
 from tracediff_tui import palette
 from tracediff_tui.views.places import Spot
+from tracediff_tui.views.summaries import why_not_kept
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -127,14 +128,13 @@ def read_pair(found: Examination, spot: Spot) -> tuple[NDArray[Any], NDArray[Any
         spot.key, spot.step, spot.moment
     )
     if pair is None:
-        raise NotKept(
-            "the values were not kept here: only digests, which tell whether they are equal",
-            hint='record with TraceCallback(..., level="full") to see elements',
-        )
+        raise NotKept(why_not_kept(found, spot))
     if spot.shown == "update":
         before: Any = found.case.read(spot.key, spot.step, "before")
         if before is None:
-            raise NotKept("the values before this step were not kept")
+            raise NotKept(
+                f"before the update {why_not_kept(found, Spot(spot.key, spot.step, 'before'))}"
+            )
         after_a, after_b = pair
         pair = np.subtract(after_a, before[0]), np.subtract(after_b, before[1])
     return squeezed(pair[0]), squeezed(pair[1])

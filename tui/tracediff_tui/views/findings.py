@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from dataclasses import dataclass
+from typing import Any
 
 from tracediff.compare import Examination
 from tracediff.model import CAUSES, Finding
@@ -11,6 +13,7 @@ from tracediff.report.comparison import phrases
 from tracediff.report.terminal import printable
 from tracediff_tui.sheet import Sheet
 from tracediff_tui.views.places import Key, Spot, finding_spot, mentioned, step_mentioned
+from tracediff_tui.views.remarks import Remark, remarks
 
 HEADER = ("#", "code", "conf", "step", "cause")
 
@@ -24,12 +27,14 @@ class DetailLine:
         text: The line.
         spot: Where it leads, or None.
         settings: Whether it leads to the configuration.
+        whole: All that the line is a part of, for copying.
     """
 
     head: str
     text: str
     spot: Spot | None = None
     settings: bool = False
+    whole: str = ""
 
 
 def finding_cells(number: int, finding: Finding) -> tuple[str, ...]:
@@ -43,26 +48,51 @@ def finding_cells(number: int, finding: Finding) -> tuple[str, ...]:
     )
 
 
-def detail(found: Examination, finding: Finding, width: int) -> tuple[DetailLine, ...]:
-    """Return all about a finding, wrapped to a width."""
+def _wrapped(head: str, text: str, width: int, **leads: Any) -> list[DetailLine]:
+    # What a reader may copy, such as the name of a known change, stays whole.
+    parts = textwrap.wrap(text, max(20, width - 15), break_on_hyphens=False)
+    return [
+        DetailLine("" if number else head, part, whole=text, **leads)
+        for number, part in enumerate(parts or [""])
+    ]
+
+
+def remark_detail(remark: Remark, width: int) -> tuple[DetailLine, ...]:
+    """Return all that a remark says, wrapped to a width."""
+    lines: list[DetailLine] = []
+    seen = ""
+    for one in remark.sentences:
+        head = "-" if one.head == seen else one.head
+        lines += _wrapped(head, one.text, width, spot=one.spot)
+        seen = one.head
+    return tuple(lines)
+
+
+def detail(
+    found: Examination, finding: Finding, width: int, *, linked: bool = False
+) -> tuple[DetailLine, ...]:
+    """Return all about a finding, wrapped to a width.
+
+    Args:
+        found: What was found.
+        finding: The finding.
+        width: Of the lines.
+        linked: Whether there is a setting that the finding speaks of.
+    """
     lines: list[DetailLine] = []
 
     def say(head: str, text: str, *, spot: Spot | None = None, settings: bool = False) -> None:
-        # What a reader may copy, such as the name of a known change, stays whole.
-        parts = textwrap.wrap(text, max(20, width - 15), break_on_hyphens=False)
-        for number, part in enumerate(parts or [""]):
-            lines.append(DetailLine("" if number else head, part, spot, settings))
+        lines.extend(_wrapped(head, text, width, spot=spot, settings=settings))
 
     place = finding_spot(found, finding)
     say(
         "what", f"{printable(finding.summary)} ({finding.code}: {CAUSES[finding.code]})", spot=place
     )
     if finding.subject:
-        about = finding.code.startswith(("optimizer.h", "model", "precision", "metric"))
-        say("about", printable(finding.subject), spot=place, settings=about)
+        say("about", printable(finding.subject), spot=None if linked else place, settings=linked)
     if finding.a is not None or finding.b is not None:
-        say("A", printable(str(finding.a)), settings=True)
-        say("B", printable(str(finding.b)), settings=True)
+        for side, value in (("A", finding.a), ("B", finding.b)):
+            say(side, _value(value), spot=None if linked else place, settings=linked)
     keys = list(found.case.onset.judged)
     for number, sentence in enumerate(finding.evidence, start=1):
         say(
@@ -77,6 +107,11 @@ def detail(found: Examination, finding: Finding, width: int) -> tuple[DetailLine
     if finding.remedy:
         say("try", printable(finding.remedy))
     return tuple(lines)
+
+
+def _value(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return printable(text)
 
 
 def evidence_spot(
@@ -105,20 +140,38 @@ def doubts(found: Examination, finding: Finding) -> list[str]:
     return lines
 
 
+_REPORTED = (
+    "verdict",
+    "first_bit_difference",
+    "first_divergence",
+    "causes",
+    "lockstep",
+    "unpaired",
+    "steps",
+    "notes",
+)
+
+
 def findings_sheet(found: Examination) -> Sheet:
     """Return all findings for export: as the report has them."""
     from tracediff.report.comparison import as_object
 
     whole = as_object(found.comparison)
     causes = found.comparison.causes
+    beside = [
+        f"{remark.code}: {sentence.text}"
+        for remark in remarks(found)
+        for sentence in remark.sentences
+    ]
     return Sheet(
         title=phrases.verdict(found.comparison),
         facts=tuple(
             f"{n}. {printable(one.summary)} [{one.code}, {one.confidence:.0%}]: "
-            + "; ".join(map(printable, one.evidence))
+            + "; ".join(map(printable, phrases.reasons(one)))
             for n, one in enumerate(causes, start=1)
-        ),
+        )
+        + tuple(beside),
         header=HEADER,
         rows=tuple(finding_cells(n, one) for n, one in enumerate(causes)),
-        data={key: whole[key] for key in ("verdict", "first_divergence", "causes")},
+        data={key: whole[key] for key in _REPORTED},
     )

@@ -18,7 +18,8 @@ from tracediff.report.terminal import printable
 from tracediff_tui import palette
 from tracediff_tui.palette import Metric
 from tracediff_tui.sheet import Sheet
-from tracediff_tui.views.places import Key, label
+from tracediff_tui.views.cells import cell_words
+from tracediff_tui.views.places import Key, Shown, label
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,12 +59,14 @@ class Line:
         members: Rows of the grid that it stands for.
         entry: The tensor's number, or None for a layer.
         folded: Whether a layer hides its tensors.
+        alone: Whether it is all that is shown of its layer, whose name stands nowhere else then.
     """
 
     group: str
     members: tuple[int, ...]
     entry: int | None
     folded: bool = False
+    alone: bool = False
 
 
 class Overview:
@@ -127,7 +130,7 @@ class Overview:
         result: list[Line] = []
         for group, members in shown.items():
             if len(members) == 1:
-                result.append(Line(group, tuple(members), members[0]))
+                result.append(Line(group, tuple(members), members[0], alone=True))
                 continue
             hidden = group in folded
             result.append(Line(group, tuple(members), None, hidden))
@@ -146,7 +149,7 @@ class Overview:
             count = len(line.members)
             return f"{printable(line.group)} ({count})"
         key = self.entries[line.entry].key
-        return printable(short(key, line.group))
+        return printable(short(key, "" if line.alone else line.group))
 
     def describe(self, line: Line, metric: Metric, first: int, last: int) -> str:
         """Return all about one cell: a line, and the steps of a column (-1 before step 0)."""
@@ -160,7 +163,8 @@ class Overview:
             assert entry.unpaired is not None  # a row is one or the other
             side = entry.unpaired.side.upper()
             return " · ".join([*words[:1], f"only in {side}: {printable(entry.unpaired.reason)}"])
-        return " · ".join([*words, *cell_words(entry.judged, step)])
+        shown: Shown = "before" if step < 0 else "after"
+        return " · ".join([*words, *cell_words(entry.judged, max(step, 0), shown)])
 
     def worst_step(self, line: Line, metric: Metric, first: int, last: int) -> tuple[int, int]:
         """Return the row of the grid and the step that a cell shows: the first of the worst."""
@@ -206,34 +210,6 @@ def _drift_of(found: Examination, wanted: set[Key]) -> dict[str, object]:
     return {key: whole[key] for key in ("verdict", "first_divergence", "steps")} | {"drift": rows}
 
 
-def cell_words(judged: Judged, step: int) -> list[str]:
-    """Return the measures of a tensor at a step (-1: before step 0), formatted as in the report."""
-    before = step < 0
-    cells = judged.track.before if before else judged.track.after
-    if cells is None:
-        return ["not recorded"]
-    at = max(step, 0)
-    cell = cells[at]
-    if not cell["present"]:
-        return ["not recorded"]
-    if not cell["differs"]:
-        return ["equal"]
-    if cell["reshaped"]:
-        return ["the shapes differ"]
-    if not cell["known"]:
-        return ["differs; by how much is not known: values were not kept"]
-    tolerance = (judged.tolerance_before if before else judged.tolerance_after)[at]
-    significant = (judged.before if before else judged.after)[at]
-    word = "beyond" if significant else "within"
-    allowed = phrases.number(float(tolerance), digits=2)
-    words = [f"rel {phrases.number(float(cell['relative_l2']))}, {word} rounding ({allowed})"]
-    if judged.track.floats:
-        words.append(f"{phrases.whole(int(cell['max_ulp']))} ulp")
-    words.append(f"abs {phrases.number(float(cell['max_abs']))}")
-    words.append(f"{int(cell['different'])} of {int(cell['size'])} differ")
-    return words
-
-
 def _when(first: int, last: int, step: int) -> str:
     if step < 0:
         return "before step 0"
@@ -248,9 +224,11 @@ def short(key: Key, group: str) -> str:
     Example:
         >>> short(("gradient", "hidden/kernel"), "hidden"), short(("loss", "loss"), "loss")
         ('kernel gradient', 'loss')
+        >>> short(("activation", "flatten"), "flatten"), short(("activation", "flatten"), "")
+        ('output', 'flatten output')
     """
     role, name = key
-    inner = name.removeprefix(f"{group}/") or name
+    inner = (name.removeprefix(f"{group}/") or name) if group else name
     word = {
         "weight": "",
         "loss": "",

@@ -53,6 +53,12 @@ def spot_of(place: Place) -> Spot:
     return Spot(place.track.pair.key, place.step, shown)
 
 
+def names_of(found: Examination, key: Key) -> tuple[str | None, str | None]:
+    """Return what a tensor is called in either run; None where a run has none."""
+    pair = found.case.onset.judged[key].track.pair
+    return pair.a, pair.b
+
+
 def cells_of(track: Track, shown: Shown) -> Series:
     """Return the cells of a track at one end of the steps."""
     return track.before if shown == "before" and track.before is not None else track.after

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,16 +44,24 @@ _ROLES = ("weight", "update", "activation", "gradient", "applied_gradient", "slo
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A tensor of the run, or the update of a weight."""
+    """A tensor of the run, or the update of a weight.
+
+    Attributes:
+        key: Its role and name.
+        group: The layer.
+        tensor: The tensor.
+        alone: Whether it is all that there is of its layer.
+    """
 
     key: Key
     group: str
     tensor: Tensor
+    alone: bool = False
 
     @property
     def name(self) -> str:
         """How the row is labelled."""
-        return printable(short(self.key, self.group))
+        return printable(short(self.key, "" if self.alone else self.group))
 
     def spot(self, step: int) -> Spot:
         """Return the place of one of its cells."""
@@ -111,16 +120,23 @@ class RunGrid:
             before = self.run.digests(row.tensor, "before")
             digests = np.concatenate([digests, before], axis=1)
             kept = kept & self.run.kept(row.tensor, "before")
-        for step in np.flatnonzero(kept).tolist():
+        # Of what was not kept there are statistics, but none of updates.
+        wanted = kept if shown == "update" else digests.any(axis=1)
+        for step in np.flatnonzero(wanted).tolist():
             if cancelled():
                 return False
             digest = digests[step].tobytes()
             if digest not in known:
-                known[digest] = self._cell(row, step)
+                found = self._cell if kept[step] else self._recorded
+                known[digest] = found(row, step)
                 if len(known) > 4096:
                     known.pop(next(iter(known)))
             self.norms[number, step], self.odd[number, step] = known[digest]
         return True
+
+    def _recorded(self, row: RunRow, step: int) -> tuple[float, int]:
+        found = self.run.statistics(row.tensor, step, "after")
+        return (float("nan"), 0) if found is None else (found.norm, found.nan + found.inf)
 
     def _cell(self, row: RunRow, step: int) -> tuple[float, int]:
         try:
@@ -159,7 +175,8 @@ class RunGrid:
             return " · ".join([*words, "not read yet" if kept else "not kept"])
         words.append(f"norm {phrases.number(norm, digits=6)}")
         if self.odd[number, step]:
-            words.append(f"{self.odd[number, step]} elements are NaN or infinite")
+            count = int(self.odd[number, step])
+            words.append(f"{count} element{'s are' if count > 1 else ' is'} NaN or infinite")
         return " · ".join(words)
 
     def broken(self) -> list[tuple[int, int]]:
@@ -215,7 +232,8 @@ def _rows(run: Run) -> list[RunRow]:
         role = _ROLES.index(row.key[0]) if row.key[0] in _ROLES else len(_ROLES)
         return starts[row.group], row.group, row.tensor.order, role, row.key[1]
 
-    return sorted(rows, key=rank)
+    count = Counter(row.group for row in rows)
+    return sorted((replace(row, alone=count[row.group] == 1) for row in rows), key=rank)
 
 
 def read_one(run: Run, spot: Spot) -> NDArray[Any]:

@@ -145,10 +145,31 @@ def _words(value: Any) -> str:
         return printable(str(value))
 
 
+_SPOKEN_OF = (
+    ("environment", "seeds.", ("init.draw", "layer.random")),
+    ("environment", "flags.precision_policy", ("precision",)),
+    ("environment", "flags.floatx", ("precision",)),
+    ("compile", "loss", ("loss.value",)),
+    ("compile", "metrics", ("metric.definition",)),
+    ("compile", "weighted_metrics", ("metric.definition",)),
+    ("compile", "sample_weight", ("data.sample_weight",)),
+    ("compile", "loss_weights", ("loss.value",)),
+)
+"""Which settings a finding of some code speaks of, by how their names begin."""
+
+
 def _finding(comparison: Comparison, section: str, key: str) -> int | None:
     last = key.rpartition(".")[2]
     layer = key.partition(".")[0]
+    spoken: set[str] = set()
+    for where, begins, codes in _SPOKEN_OF:
+        if where == section and key.startswith(begins):
+            spoken.update(codes)
+    if section == "fits":
+        spoken |= {"batch_size": {"data.batching"}, "shuffle": {"data.order"}}.get(last, set())
     for number, cause in enumerate(comparison.causes):
+        if cause.code in spoken:
+            return number
         subject = str(cause.subject or "")
         if section == "optimizer" and cause.code.startswith("optimizer."):
             if subject.rpartition(".")[2] == last or (

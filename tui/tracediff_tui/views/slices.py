@@ -102,7 +102,7 @@ class Slice:
         return Picture(
             labels=tuple(map(str, range(rows))),
             levels=elements.levels(a, b),
-            axis=f"{self.words()} {first} to {stop - 1}",
+            axis=f"{self.words()} {first} to {stop - 1}" if self.shape else "one number",
         )
 
     def _cut(self, values: NDArray[np.generic]) -> NDArray[np.generic]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tracediff.compare import Examination
-from tracediff.compare.parts import Judged, Place, stage_of
+from tracediff.compare.parts import Judged, Place, recorded_step, stage_of
 from tracediff.errors import NotKept
 from tracediff.model import DriftRow, Moment
 from tracediff.report.comparison import phrases
@@ -83,7 +83,7 @@ def _line(found: Examination, number: int, place: Place, judged: Judged, row: Dr
             place.stage,
             printable(label(key)),
             shape_words(found, key),
-            phrases.number(relative),
+            "nan/inf" if cell["mismatched"] else phrases.number(relative),
             phrases.whole(ulp),
             phrases.number(maximum),
             "-" if first is None else str(first),
@@ -153,10 +153,24 @@ def short_type(dtype: str) -> str:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curve:
-    """One scalar of a run over its steps; NaN where it was not kept."""
+    """One scalar of a run over its steps.
+
+    Attributes:
+        name: What it is called.
+        values: One a step; NaN where it was not kept.
+        kept: Where it was.
+    """
 
     name: str
     values: NDArray[np.float64]
+    kept: NDArray[np.bool_]
+
+    def words(self, step: int, *, digits: int) -> str:
+        """Return the value at a step; ``-`` where it was not kept."""
+        if not (0 <= step < len(self.kept) and self.kept[step]):
+            return "-"
+        value = float(self.values[step])
+        return phrases.number(value, digits=digits) if math.isfinite(value) else f"{value}"
 
 
 def curve(run: Run, role: str, steps: int, *, cancelled: object = None) -> Curve | None:
@@ -172,30 +186,59 @@ def curve(run: Run, role: str, steps: int, *, cancelled: object = None) -> Curve
     if not tensors:
         return None
     tensor = tensors[0]
-    values = np.full(steps, np.nan)
+    values, there = np.full(steps, np.nan), np.zeros(steps, np.bool_)
     kept = run.kept(tensor)[:steps]
     for step in np.flatnonzero(kept).tolist():
         if callable(cancelled) and cancelled():
             break
         try:
             values[step] = float(run.read(tensor, step))
+            there[step] = True
         except NotKept:
             continue
-    return Curve(tensor.name, values)
+    return Curve(tensor.name, values, there)
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Where a step stands in both runs."""
+    """Where a step stands in both runs; of B None at a step without a partner.
 
-    epoch: tuple[int, int]
-    batch: tuple[int, int]
+    Attributes:
+        step: Its number.
+        epoch: Its epoch.
+        batch: Its batch within the epoch.
+    """
+
+    step: tuple[int, int | None]
+    epoch: tuple[int, int | None]
+    batch: tuple[int, int | None]
 
 
 def batch_of(found: Examination, step: int) -> Batch:
-    """Return epoch and batch of a step in both runs."""
+    """Return where a step stands in both runs."""
     a, b = found.case.a, found.case.b
-    return Batch((int(a.epoch[step]), int(b.epoch[step])), (int(a.batch[step]), int(b.batch[step])))
+    other = recorded_step(b, step)
+    alone = other is None
+    return Batch(
+        (step, other),
+        (int(a.epoch[step]), None if alone else int(b.epoch[step])),
+        (int(a.batch[step]), None if alone else int(b.batch[step])),
+    )
+
+
+def batch_words(where: Batch) -> list[str]:
+    """Return where a step stands in both runs, in words."""
+    if where.step[1] is None:
+        words = [f"epoch {where.epoch[0]}, batch {where.batch[0]}", "B has no such step"]
+    else:
+        words = [f"epoch {_both(where.epoch)}, batch {_both(where.batch)}"]
+        if where.step[0] != where.step[1]:
+            words.append(f"B's step {where.step[1]}")
+    return words
+
+
+def _both(values: tuple[int, int | None]) -> str:
+    return str(values[0]) if values[0] == values[1] else f"{values[0]} ⇄ {values[1]}"
 
 
 def step_sheet(found: Examination, step: int, lines: tuple[StepLine, ...]) -> Sheet:
@@ -204,9 +247,8 @@ def step_sheet(found: Examination, step: int, lines: tuple[StepLine, ...]) -> Sh
     return Sheet(
         title=f"Step {step} of {found.case.steps}",
         facts=(
-            (
-                f"epoch {where.epoch[0]}, batch {where.batch[0]}; steps are paired by "
-                f"{found.comparison.steps.alignment}"
+            "; ".join(
+                [*batch_words(where), f"steps are paired by {found.comparison.steps.alignment}"]
             ),
         ),
         header=HEADER,

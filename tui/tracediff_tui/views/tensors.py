@@ -10,12 +10,13 @@ from tracediff.compare import Examination
 from tracediff.errors import TracediffError
 from tracediff.report.comparison import phrases
 from tracediff.report.terminal import printable
-from tracediff.trace import Run
 from tracediff_tui.sheet import Sheet
+from tracediff_tui.views import summaries
+from tracediff_tui.views.cells import cell_words
 from tracediff_tui.views.elements import HEADER, Elements, Side
-from tracediff_tui.views.overview import cell_words
-from tracediff_tui.views.places import Spot, label
+from tracediff_tui.views.places import Spot, label, names_of
 from tracediff_tui.views.steps import shape_words, step_lines
+from tracediff_tui.views.summaries import Summary
 
 
 def title(found: Examination, spot: Spot) -> str:
@@ -30,50 +31,43 @@ def title(found: Examination, spot: Spot) -> str:
     return " · ".join(words)
 
 
-def facts(found: Examination, spot: Spot, elements: Elements | None) -> list[str]:
-    """Return measures of the difference, then of A and of B."""
+def facts(
+    found: Examination, spot: Spot, elements: Elements | None, summary: Summary | None = None
+) -> list[str]:
+    """Return measures of the difference here and over the run, then of A and of B."""
     judged = found.case.onset.judged[spot.key]
     if spot.shown == "update" and elements is not None:
         drift = elements.drift
         words = [
-            f"differ {drift.different} of {drift.size}",
+            f"differ {drift.different}/{drift.size}",
             f"rel {phrases.number(_update_ratio(found, spot, elements))} of A's update",
             f"abs {phrases.number(drift.max_abs)}",
             f"cos {phrases.number(drift.cosine, digits=6)}",
         ]
     else:
-        words = cell_words(judged, spot.step) if spot.shown != "before" else _before(found, spot)
+        words = cell_words(judged, spot.step, "before" if spot.shown == "before" else "after")
     row = next(r for r in found.comparison.drift if (r.role, r.tensor) == spot.key)
     beyond = _step(row.first_significant_step)
-    over = f"whole run: first {_step(row.first_step)}, beyond rounding {beyond}"
-    over += f", max rel {phrases.number(row.relative_l2.max)}, growth {row.growth}"
+    over = f"run: bits {_step(row.first_step)}, beyond rounding {beyond}"
+    if row.unknown_steps:
+        over += f", by how much is not known at {row.unknown_steps} steps"
+    if not np.isnan(row.relative_l2.max):
+        over += f", max rel {phrases.number(row.relative_l2.max)}, growth {row.growth}"
     if elements is not None and elements.drift.different and spot.shown != "update":
-        over += f" · cos here {phrases.number(elements.drift.cosine, digits=6)}"
+        over += f" · cos {phrases.number(elements.drift.cosine, digits=6)}"
     lines = [" · ".join(words), over]
     if elements is not None:
         lines += [
-            f"{name}  {side_words(side)}  sha {digest(run, spot, name)}"
-            for name, side, run in (
-                ("A", elements.sides[0], found.case.a),
-                ("B", elements.sides[1], found.case.b),
-            )
+            f"{name} {side_words(side)} sha {digest(found, spot, name)}"
+            for name, side in zip("AB", elements.sides, strict=True)
+        ]
+    elif summary is not None:
+        lines += [
+            f"{name} {summaries.side_words(side.statistics)} sha {digest(found, spot, name)}"
+            for name, side in (("A", summary.here.a), ("B", summary.here.b))
+            if side is not None
         ]
     return lines
-
-
-def _before(found: Examination, spot: Spot) -> list[str]:
-    if spot.step == 0:
-        return cell_words(found.case.onset.judged[spot.key], -1)
-    lines = [one for one in step_lines(found, spot.step) if one.spot == spot]
-    if not lines:
-        return ["not recorded"]
-    one = lines[0]
-    return [
-        one.verdict,
-        f"rel {phrases.number(one.relative_l2)}",
-        f"{phrases.whole(one.max_ulp)} ulp",
-        f"abs {phrases.number(one.max_abs)}",
-    ]
 
 
 def _update_ratio(found: Examination, spot: Spot, elements: Elements) -> float:
@@ -86,7 +80,7 @@ def _update_ratio(found: Examination, spot: Spot, elements: Elements) -> float:
 
 
 def _step(step: int | None) -> str:
-    return "never" if step is None else f"at {step}"
+    return "never" if step is None else f"from {step}"
 
 
 def side_words(side: Side) -> str:
@@ -98,17 +92,18 @@ def side_words(side: Side) -> str:
     )
 
 
-def digest(run: Run, spot: Spot, side: str) -> str:
-    """Return the beginning of a value's digest, or ``-``."""
-    del side
-    tensor = run.find(*spot.key)
+def digest(found: Examination, spot: Spot, side: str) -> str:
+    """Return the beginning of the digest of a value in A or in B, or ``-``."""
+    number = "AB".index(side)
+    run, name = (found.case.a, found.case.b)[number], names_of(found, spot.key)[number]
+    tensor = None if name is None else run.find(spot.key[0], name)
     if tensor is None or spot.shown == "update":
         return "-"
     try:
         low, high = run.digests(tensor, spot.moment)[spot.step].tolist()
     except TracediffError:
         return "?"
-    return f"{high:016x}{low:016x}"[:8]
+    return f"{high:016x}{low:016x}"[:8] if low or high else "-"
 
 
 def python_of(elements: Elements, flat: int) -> str:

@@ -16,20 +16,29 @@ _PLAIN_BARS = "_.-=+*%#"
 
 
 def sparkline(
-    values: NDArray[np.float64], width: int, low: float, high: float, *, ascii_only: bool = False
+    values: NDArray[np.float64],
+    width: int,
+    low: float,
+    high: float,
+    *,
+    ascii_only: bool = False,
+    kept: NDArray[np.bool_] | None = None,
 ) -> str:
     """Return values as bars: each column the mean of its steps, ``!`` where one is not finite.
 
     Args:
-        values: One a step; NaN counts as not finite.
+        values: One a step.
         width: Columns.
         low: The value of the lowest bar.
         high: The value of the highest.
         ascii_only: Whether to use ASCII.
+        kept: Which of them are there; all if not given. Where none is, nothing is drawn.
 
     Example:
         >>> sparkline(np.array([0.0, 1.0, 2.0, 3.0]), 4, 0.0, 3.0)
         '▁▃▆█'
+        >>> sparkline(np.array([0.0, np.nan, 1.0]), 3, 0.0, 1.0, kept=np.array([True, False, True]))
+        '▁ █'
     """
     bars = _PLAIN_BARS if ascii_only else _BARS
     count = min(width, len(values))
@@ -38,7 +47,12 @@ def sparkline(
     parts = np.array_split(values, count)
     span = high - low
     text = []
-    for part in parts:
+    known = np.ones(len(values), np.bool_) if kept is None else kept
+    for every, there in zip(parts, np.array_split(known, count), strict=True):
+        part = every[there]
+        if not part.size:
+            text.append(" ")
+            continue
         if not np.isfinite(part).all():
             text.append("!")
             continue

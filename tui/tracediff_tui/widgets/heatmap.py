@@ -171,10 +171,12 @@ class Heatmap(Panel):
         return result
 
 
+_SIGN = 2
+"""Characters before a name."""
+
+
 def _shortened(text: str, width: int) -> str:
-    """Shorten from the left: names of tensors differ at their ends."""
+    """Shorten a name in its middle, and leave the sign of a fold before it."""
     if display_width(text) <= width:
         return text
-    blanks = len(text) - len(text.lstrip())
-    inner, room = text.strip(), width - blanks - 1
-    return " " * blanks + "…" + inner[max(0, len(inner) - room) :]
+    return text[:_SIGN] + shorten(text[_SIGN:], width - _SIGN)

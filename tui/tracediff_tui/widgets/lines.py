@@ -83,7 +83,7 @@ class KeyBar(Widget):
         self._labels: dict[str, str] = {}
 
     def relabel(self, **labels: str) -> None:
-        """Show other labels for some keys, to say how things stand."""
+        """Show other labels for some keys, to say how things stand; none takes a key away."""
         if any(self._labels.get(key) != label for key, label in labels.items()):
             self._labels.update(labels)
             self.refresh()
@@ -94,7 +94,9 @@ class KeyBar(Widget):
         for key in self._keys:
             shown = app.options.config.shown(key)
             shown = "Enter" if app.options.plain and shown == "⏎" else shown
-            texts.append((key, f"{shown} {self._labels.get(key.id, key.label)}"))
+            label = self._labels.get(key.id, key.label)
+            if label:
+                texts.append((key, f"{shown} {label}"))
         # Help and the way out are always there; the rest by rank.
         last = [one for one in texts if one[0].id in ("keys", "quit")]
         room = self.size.width - sum(len(text) + 2 for _, text in last)

@@ -1,0 +1,39 @@
+"""One tensor at one step in words, its numbers formatted as in the report."""
+
+from __future__ import annotations
+
+from tracediff.compare.parts import Judged
+from tracediff.report.comparison import phrases
+from tracediff_tui.views.places import Shown, cells_of
+from tracediff_tui.views.summaries import estimate_words
+
+
+def cell_words(judged: Judged, step: int, shown: Shown = "after") -> list[str]:
+    """Return the measures of a tensor at one end of a step, those that tell most first."""
+    before = shown == "before" and judged.track.state
+    cell = cells_of(judged.track, "before" if before else "after")[step]
+    if not cell["present"]:
+        return ["not recorded"]
+    if not cell["differs"]:
+        return ["equal"]
+    if cell["reshaped"]:
+        return ["the shapes differ"]
+    if not cell["known"]:
+        return ["differs; by how much is not known: values were not kept"]
+    if cell["mismatched"]:
+        sides = (
+            f"NaN or infinite: {int(cell['non_finite_a'])} in A, {int(cell['non_finite_b'])} in B"
+        )
+        return [sides, f"{int(cell['different'])}/{int(cell['size'])} differ"]
+    tolerance = (judged.tolerance_before if before else judged.tolerance_after)[step]
+    significant = (judged.before if before else judged.after)[step]
+    word = "beyond" if significant else "within"
+    allowed = phrases.number(float(tolerance), digits=2)
+    words = [f"rel {phrases.number(float(cell['relative_l2']))}, {word} rounding ({allowed})"]
+    if cell["estimated"]:
+        return [*words, estimate_words(cell)]
+    if judged.track.floats:
+        words.append(f"{phrases.whole(int(cell['max_ulp']))} ulp")
+    words.append(f"abs {phrases.number(float(cell['max_abs']))}")
+    words.append(f"{int(cell['different'])}/{int(cell['size'])} differ")
+    return words
