@@ -119,7 +119,9 @@ class FindingsScreen(View):
             if keep is None or keep(f"{one.code} {one.summary}") or keep(str(one.sentences))
         )
         wanted = self.tracediff.finding
-        row = self.numbers.index(wanted) if wanted in self.numbers else 0
+        # Remarks are numbered on from the findings.
+        listed = [*self.numbers, *range(len(causes), len(causes) + len(self.remarks))]
+        row = listed.index(wanted) if wanted in listed else 0
         rows = [Row(finding_cells(number, causes[number])) for number in self.numbers]
         rows += [Row(("", one.code, "", "", one.summary), style="dim") for one in self.remarks]
         empty = "no finding" if not causes else "nothing passes: Esc ends the filter"
@@ -199,8 +201,12 @@ class FindingsScreen(View):
     def moved(self, panel: Widget) -> None:
         """Let the detail follow the list."""
         if panel is self.list:
-            if self.list.row < len(self.numbers):
-                self.tracediff.finding = self.numbers[self.list.row]
+            found, row = self.tracediff.found, self.list.row
+            if row < len(self.numbers):
+                self.tracediff.finding = self.numbers[row]
+            elif found is not None:
+                beyond = len(found.comparison.causes)
+                self.tracediff.finding = beyond + row - len(self.numbers)
             self._detail()
 
     def action_open(self) -> None:

@@ -177,11 +177,12 @@ class TensorScreen(View):
         assert app.found is not None and app.spot is not None  # noqa: PT018 - as in present
         self.bar("answer").say(f" {tensors.title(app.found, app.spot)}")
         facts = Text(end="", no_wrap=True)
-        for number, line in enumerate(
-            tensors.facts(app.found, app.spot, self.elements, self.summary)
-        ):
+        tall = self.has_class("-tall")
+        lines = tensors.facts(app.found, app.spot, self.elements, self.summary, wide=tall)
+        known = self.elements is not None or self.summary is not None
+        for number, line in enumerate(lines):
             shown = ascii_of(line) if app.options.plain else line
-            facts.append(f" {shown}\n", {2: BLUE, 3: ORANGE}.get(number, ""))
+            facts.append(f" {shown}\n", {2: BLUE, 3: ORANGE}.get(number, "") if known else "")
         facts.rstrip()
         self._draw_drift()
         if self.summary is not None:
@@ -191,7 +192,7 @@ class TensorScreen(View):
                 self.summary,
                 self.size.width,
                 plain=app.options.plain,
-                tall=self.has_class("-tall"),
+                tall=tall,
             )
             return
         self.query_one("#facts", Static).update(facts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tracediff.compare import Examination
 from tracediff.compare.parts import Judged
 from tracediff.report.comparison import phrases
 from tracediff_tui.views.places import Shown, cells_of
@@ -37,3 +38,13 @@ def cell_words(judged: Judged, step: int, shown: Shown = "after") -> list[str]:
     words.append(f"abs {phrases.number(float(cell['max_abs']))}")
     words.append(f"{int(cell['different'])}/{int(cell['size'])} differ")
     return words
+
+
+def layer_words(found: Examination, layer: str) -> str | None:
+    """Return how a layer drifts over the run, its tensors taken together; None for no layer."""
+    row = next((one for one in found.comparison.layers if one.layer == layer), None)
+    if row is None:
+        return None
+    cells = zip(phrases.LAYER_HEADER, phrases.layer_cells(row), strict=True)
+    words = [f"{title} {cell}" for title, cell in cells if cell not in ("", "-")]
+    return " · ".join(words if row.first_step is not None else [words[0], "equal"])

@@ -18,7 +18,7 @@ from tracediff.report.terminal import printable
 from tracediff_tui import palette
 from tracediff_tui.palette import Metric
 from tracediff_tui.sheet import Sheet
-from tracediff_tui.views.cells import cell_words
+from tracediff_tui.views.cells import cell_words, layer_words
 from tracediff_tui.views.places import Key, Shown, label
 
 if TYPE_CHECKING:
@@ -158,6 +158,10 @@ class Overview:
         row, column = np.unravel_index(int(np.argmax(ranks)), grid.shape)
         number, step = line.members[int(row)], first + int(column)
         entry = self.entries[number]
+        whole = layer_words(self.found, line.group) if line.entry is None else None
+        if whole is not None:
+            worst = self.describe(Line(line.group, (number,), number), metric, first, last)
+            return f"{whole} · worst: {worst}"
         words = [printable(label(entry.key)), _when(first, last, step)]
         if entry.judged is None:
             assert entry.unpaired is not None  # a row is one or the other
@@ -207,7 +211,10 @@ def _drift_of(found: Examination, wanted: set[Key]) -> dict[str, object]:
 
     whole = as_object(found.comparison)
     rows = [row for row in whole["drift"] if (row["role"], row["tensor"]) in wanted]
-    return {key: whole[key] for key in ("verdict", "first_divergence", "steps")} | {"drift": rows}
+    named = {row["layer"] for row in rows}
+    layers = [row for row in whole["layers"] if row["layer"] in named]
+    said = {key: whole[key] for key in ("verdict", "first_divergence", "steps")}
+    return said | {"layers": layers, "drift": rows}
 
 
 def _when(first: int, last: int, step: int) -> str:

@@ -12,7 +12,7 @@ from tracediff.report.comparison import phrases
 from tracediff.report.terminal import printable
 from tracediff_tui.sheet import Sheet
 from tracediff_tui.views import summaries
-from tracediff_tui.views.cells import cell_words
+from tracediff_tui.views.cells import cell_words, layer_words
 from tracediff_tui.views.elements import HEADER, Elements, Side
 from tracediff_tui.views.places import Spot, label, names_of
 from tracediff_tui.views.steps import shape_words, step_lines
@@ -32,9 +32,22 @@ def title(found: Examination, spot: Spot) -> str:
 
 
 def facts(
-    found: Examination, spot: Spot, elements: Elements | None, summary: Summary | None = None
+    found: Examination,
+    spot: Spot,
+    elements: Elements | None,
+    summary: Summary | None = None,
+    *,
+    wide: bool = True,
 ) -> list[str]:
-    """Return measures of the difference here and over the run, then of A and of B."""
+    """Return measures of the difference here and over the run, then of A, of B and of the layer.
+
+    Args:
+        found: What was found.
+        spot: The tensor and the step.
+        elements: Its elements, where they were kept.
+        summary: What is known of it where they were not.
+        wide: Whether there is room for how the whole layer drifts.
+    """
     judged = found.case.onset.judged[spot.key]
     if spot.shown == "update" and elements is not None:
         drift = elements.drift
@@ -52,10 +65,11 @@ def facts(
     if row.unknown_steps:
         over += f", by how much is not known at {row.unknown_steps} steps"
     if not np.isnan(row.relative_l2.max):
-        over += f", max rel {phrases.number(row.relative_l2.max)}, growth {row.growth}"
+        over += f", max rel {phrases.number(row.relative_l2.max)}, growth {phrases.growth(row)}"
     if elements is not None and elements.drift.different and spot.shown != "update":
         over += f" · cos {phrases.number(elements.drift.cosine, digits=6)}"
     lines = [" · ".join(words), over]
+    whole = layer_words(found, row.layer) if row.layer is not None and wide else None
     if elements is not None:
         lines += [
             f"{name} {side_words(side)} sha {digest(found, spot, name)}"
@@ -67,7 +81,7 @@ def facts(
             for name, side in (("A", summary.here.a), ("B", summary.here.b))
             if side is not None
         ]
-    return lines
+    return lines if whole is None else [*lines, whole]
 
 
 def _update_ratio(found: Examination, spot: Spot, elements: Elements) -> float:
