@@ -178,9 +178,9 @@ async def test_steps_whose_elements_were_kept_are_named(compared, begin):
     app = begin(compared("some", "some-epsilon"))
     async with app.run_test(size=(120, 36)) as pilot:
         await settle(app, pilot)
-        await press(app, pilot, "g", *"2:weight first/kernel", "enter", "3")
+        await press(app, pilot, "g", *"1:weight first/kernel", "enter", "3")
         assert app.screen.summary is not None
-        assert 'steps="2:3"' in text(app)
+        assert 'steps="1:2"' in text(app)
         kept = [row.step for row in app.screen.summary.rows if row.elements]
         assert f"elements are there at {len(kept)} steps: {kept[0]}" in text(app)
         await press(app, pilot, "g", *f"{kept[0]}:weight first/kernel", "enter")

@@ -182,6 +182,9 @@ class TensorScreen(View):
         known = self.elements is not None or self.summary is not None
         for number, line in enumerate(lines):
             shown = ascii_of(line) if app.options.plain else line
+            if app.options.plain and len(shown) > self.size.width - 2:
+                # Textual's own mark for what is cut off is not ASCII.
+                shown = shown[: self.size.width - 3] + "~"
             facts.append(f" {shown}\n", {2: BLUE, 3: ORANGE}.get(number, "") if known else "")
         facts.rstrip()
         self._draw_drift()

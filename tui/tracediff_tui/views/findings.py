@@ -105,7 +105,8 @@ def detail(
     for sentence in finding.not_explained:
         say("not explained", printable(sentence))
     if finding.remedy:
-        say("try", printable(finding.remedy))
+        # Room is left for how to copy it.
+        lines += _wrapped("try", printable(finding.remedy), width - 16)
     return tuple(lines)
 
 
