@@ -20,6 +20,7 @@ Verdict = Literal["identical", "rounding", "diverged"]
 Growth = Literal["none", "constant", "linear", "jump", "exponential"]
 Quantity = Literal["value", "update"]
 Side = Literal["a", "b"]
+FloorSource = Literal["model", "repeats", "tolerances"]
 
 STAGES: tuple[Stage, ...] = ("data", "state", "forward", "loss", "gradient", "update", "metric")
 """The order of what happens in one step."""
@@ -180,6 +181,7 @@ class Difference:
         agreed: What was compared before and agreed, one phrase a stage.
         bound: The largest difference that a user allowed there, which ``times_tolerance`` is on
             then; None where rounding decides.
+        floor: Where ``tolerance`` is from: the model of rounding, repeats, or the user.
     """
 
     step: int
@@ -202,6 +204,7 @@ class Difference:
     worst: WorstElement | None = None
     agreed: tuple[str, ...] = ()
     bound: float | None = None
+    floor: FloorSource = "model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,6 +387,8 @@ class DriftRow:
         precision_only: Whether the two are of different precision and equal in the narrower one.
         update: How the changes that steps make to a weight differ, or None for other tensors.
         growth_fit: What was fitted to the drift, or None where it does not grow.
+        times_floor: Its largest drift after any step in terms of the noise floor's level there;
+            None where nothing differs, or not known by how much.
     """
 
     tensor: str
@@ -418,6 +423,7 @@ class DriftRow:
     precision_only: bool = False
     update: UpdateRow | None = None
     growth_fit: GrowthFit | None = None
+    times_floor: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -526,6 +532,48 @@ class Steps:
 
 
 @dataclass(frozen=True, slots=True)
+class Repeat:
+    """A repeat of one of the runs compared.
+
+    Attributes:
+        path: The repeat.
+        side: The run that it repeats.
+        steps: How many steps it has.
+        factor: How many times the largest difference among that run and its repeats is forgiven.
+    """
+
+    path: str
+    side: Side
+    steps: int
+    factor: float
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """The noise floor that differences were held against, and how near they came to it.
+
+    Attributes:
+        source: ``model``: a model of floating-point error; ``repeats``: that, or what repeats of a
+            run differ by where it is more; ``tolerances``: what the user allowed.
+        repeats: The repeats.
+        times: The largest difference within the level of the floor, in terms of that level; NaN
+            where there is none.
+        step: Where that is, or None.
+        role: Its role.
+        tensor: Its canonical name.
+        grown: How many tensors passed the level by growth that fits rounding.
+    """
+
+    source: FloorSource
+    repeats: tuple[Repeat, ...]
+    times: float
+    step: int | None = None
+    role: str | None = None
+    tensor: str | None = None
+    grown: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class RunSummary:
     """What a report says about one run."""
 
@@ -557,6 +605,7 @@ class Comparison:
         bounded: Whether tolerances were given; ``rounding`` means within those, too, then.
         lockstep: Where B began every step with A's state, what single steps make other; else None.
         layers: A row for every layer of which a tensor was compared, in execution order.
+        floor: The noise floor that was used, and how near differences came to it.
     """
 
     a: RunSummary
@@ -573,6 +622,7 @@ class Comparison:
     bounded: bool = False
     lockstep: Lockstep | None = None
     layers: tuple[LayerRow, ...] = ()
+    floor: Floor | None = None
 
     @property
     def agree(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tracediff.compare import AlignOptions, Source, bounds, compare
+from tracediff.compare import AlignOptions, Repeats, Source, bounds, compare
 from tracediff.compare.bounds import Given
 from tracediff.model import Comparison
 from tracediff.report.comparison import to_text
@@ -19,6 +19,7 @@ def assert_traces_agree(
     tolerances: Mapping[str, Given] | None = None,
     ignore: Sequence[str] = (),
     align: AlignOptions | None = None,
+    repeats: Repeats | Sequence[Source] = (),
     cache: bool = False,
 ) -> Comparison:
     """Fail unless two runs agree, by the tolerances given or else within rounding.
@@ -31,6 +32,7 @@ def assert_traces_agree(
         tolerances: For tensors in whose ``ROLE NAME`` a pattern is found: rtol, or rtol and atol.
         ignore: Patterns of tensors that may differ by anything.
         align: How to find what belongs together, where it is not to be found by itself.
+        repeats: Repeats of A or of B, which measure how far runs of one script are apart.
         cache: Whether to take the result from the cache where it is there, and to keep it there.
 
     Returns:
@@ -46,7 +48,7 @@ def assert_traces_agree(
     """
     __tracebackhide__ = True  # pytest shows the caller's line
     limits = bounds(rtol=rtol, atol=atol, rules=tolerances, ignore=ignore)
-    found = compare(a, b, align=align, within=limits, cache=cache)
+    found = compare(a, b, align=align, within=limits, repeats=repeats, cache=cache)
     if not found.agree:
         raise AssertionError(to_text(found))
     return found

@@ -63,6 +63,52 @@ def test_what_is_no_report_does_not_fit(tmp_path):
             fits(wrong)
 
 
+def undescribed(value, described, path="report"):
+    """Yield the fields of a report that the schema says nothing of."""
+    if "$ref" in described:
+        described = SCHEMA["$defs"][described["$ref"].rpartition("/")[2]]
+    for option in described.get("anyOf", ()):
+        if option.get("type") != "null" and value is not None:
+            yield from undescribed(value, option, path)
+    if isinstance(value, list) and "items" in described:
+        for item in value:
+            yield from undescribed(item, described["items"], path)
+    if isinstance(value, dict) and "properties" in described:
+        for name, item in value.items():
+            if name in described["properties"]:
+                yield from undescribed(item, described["properties"][name], f"{path}.{name}")
+            else:
+                yield f"{path}.{name}"
+
+
+@pytest.fixture
+def full_report(tmp_path):
+    """A report in which everything that can be there is."""
+    model_of_all = compare(TRACES / "keras2.3.zarr", TRACES / "keras3.zarr")
+    local = model.LocalError("loss", "loss", "loss", None, 1, 0, 1, 0, 0.1, 0.01)
+    errors = model.StageErrors("loss", 1, 1, 1)
+    lockstep = model.Lockstep("a.zarr", 3, batches=True, stages=(errors,), errors=(local,))
+    floor = model.Floor("repeats", (model.Repeat("a2.zarr", "a", 3, 10.0),), 0.1, 0, "loss", "loss")
+    return as_object(dataclasses.replace(model_of_all, lockstep=lockstep, floor=floor))
+
+
+def test_every_field_of_a_report_is_described(full_report):
+    fits(full_report)
+    assert full_report["lockstep"]["errors"]
+    assert list(undescribed(full_report, SCHEMA)) == []
+
+
+def test_a_field_that_is_not_described_is_noticed(full_report):
+    full_report["lockstep"]["errors"][0]["colour"] = "red"
+    full_report["drift"][0]["update"] = {**full_report["drift"][0]["relative_l2"], "smell": 1}
+    full_report["noise"] = 1
+    assert {one.rpartition(".")[2] for one in undescribed(full_report, SCHEMA)} >= {
+        "colour",
+        "smell",
+        "noise",
+    }
+
+
 def test_the_schema_describes_no_field_that_is_none():
     for name, described in SCHEMA["$defs"].items():
         known = {field.name for field in dataclasses.fields(getattr(model, name))}

@@ -27,5 +27,6 @@ from tracediff.align.tensors import is_used as is_used
 from tracediff.align.tensors import pair_tensors as pair_tensors
 from tracediff.align.view import AlignedRun as AlignedRun
 from tracediff.align.view import aligned as aligned
+from tracediff.align.view import alongside as alongside
 from tracediff.align.view import recorded as recorded
 from tracediff.align.view import recorded_step as recorded_step

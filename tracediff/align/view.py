@@ -42,6 +42,17 @@ def aligned(a: Run, b: Run, pairing: Pairing, steps: StepMap) -> tuple[Run, Run]
     return view_a, view_b
 
 
+def alongside(run: Run, pairing: Pairing, steps: StepMap, side: Side) -> Run:
+    """Return a run as a comparison reads the run of ``side``, of which it is a repeat.
+
+    Steps that it does not have were not observed.
+    """
+    at = np.arange(len(steps.b), dtype=np.int64) if side == "a" else steps.b
+    at = np.where(at < run.steps, at, -1)
+    layers = {} if side == "a" else {one.b: one.a for one in pairing.layers if one.a != one.b}
+    return AlignedRun(run, at, _layouts(pairing, side), layers)
+
+
 def _layouts(pairing: Pairing, side: Side) -> dict[tuple[str, str], Layout]:
     result: dict[tuple[str, str], Layout] = {}
     for pair in pairing.pairs:

@@ -7,7 +7,15 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from tracediff.compare import Bounds, align_options, bounds, compare, open_run, parse_rules
+from tracediff.compare import (
+    Bounds,
+    Repeats,
+    align_options,
+    bounds,
+    compare,
+    open_run,
+    parse_rules,
+)
 from tracediff.report.comparison import FORMATS, to_json, to_junit, to_markdown, to_text
 from tracediff.report.terminal import Style, byte_size, terminal_width
 from tracediff.trace import Run, open_trace
@@ -22,6 +30,7 @@ examples:
   tracediff compare a.zarr b.zarr --format markdown     for a bug report
   tracediff compare a.zarr b.zarr --map map.json        with tensors paired as the file says
   tracediff compare a.zarr b.zarr --align steps=batches with the steps that took the same batch
+  tracediff compare a.zarr b.zarr --repeat a2.zarr      with the noise that a repeat shows
   tracediff compare a.zarr b.zarr --rtol 1e-4 --ignore 'slot ' --format junit
   tracediff compare a.zarr b.zarr --format json | jq .first_divergence
 
@@ -46,6 +55,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Parser]) -> None:
     )
     add_alignment(parser)
     add_bounds(parser)
+    add_repeats(parser)
     parser.add_argument(
         "--no-cache", action="store_true", help="compare again, and keep nothing in the cache"
     )
@@ -70,6 +80,30 @@ def add_bounds(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--ignore", metavar="PATTERN", action="append", default=[], help="for none of these"
     )
+
+
+def add_repeats(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name repeats."""
+    group = parser.add_argument_group(
+        "noise floor",
+        "Without these, a model of floating-point rounding. A repeat is another run of the same "
+        "script, with the same configuration, initial weights and batches. May be given several "
+        "times.",
+    )
+    for option, whose in (
+        ("--repeat", "A or of B, whichever it fits"),
+        ("--repeat-a", "A"),
+        ("--repeat-b", "B"),
+    ):
+        group.add_argument(
+            option, metavar="TRACE", action="append", default=[], help=f"a repeat of {whose}"
+        )
+
+
+def chosen_repeats(arguments: argparse.Namespace) -> Repeats:
+    """Return the repeats that the command line gives."""
+    given = (arguments.repeat, arguments.repeat_a, arguments.repeat_b)
+    return Repeats(*(tuple(_chosen(path) for path in some) for some in given))
 
 
 def chosen_bounds(arguments: argparse.Namespace) -> Bounds:
@@ -109,6 +143,7 @@ def run(arguments: argparse.Namespace) -> int:
             align=chosen,
             progress=progress,
             within=chosen_bounds(arguments),
+            repeats=chosen_repeats(arguments),
             cache=not arguments.no_cache,
         )
     finally:

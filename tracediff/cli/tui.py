@@ -8,7 +8,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from tracediff.cli.compare import add_alignment
+from tracediff.cli.compare import add_alignment, add_repeats, chosen_repeats
 from tracediff.compare import align_options, open_run
 from tracediff.errors import NothingComparable, UsageError
 from tracediff.trace import Run, open_trace
@@ -46,6 +46,7 @@ def add_parser(subparsers: argparse._SubParsersAction[Parser]) -> None:
         "--at", metavar="STEP:TENSOR", help="where to begin; default: where the runs first part"
     )
     add_alignment(parser)
+    add_repeats(parser)
     parser.add_argument(
         "--plain", action="store_true", help="ASCII only, and leave the mouse to the terminal"
     )
@@ -82,6 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
         theme=theme,
         config=config,
         align=align,
+        repeats=chosen_repeats(arguments),
         cache=not arguments.no_cache,
     )
     start(run_a, run_b, options)
@@ -126,6 +128,9 @@ def _print(arguments: argparse.Namespace) -> int:
         "map": arguments.map,
         "align": arguments.align,
         "no_cache": arguments.no_cache,
+        "repeat": arguments.repeat,
+        "repeat_a": arguments.repeat_a,
+        "repeat_b": arguments.repeat_b,
         "rtol": None,
         "atol": None,
         "tolerance": [],
@@ -150,6 +155,9 @@ def _serve(arguments: argparse.Namespace) -> int:
         words += [option, value] if value else []
     for value in arguments.align or []:
         words += ["--align", value]
+    for option in ("repeat", "repeat_a", "repeat_b"):
+        for value in getattr(arguments, option):
+            words += [f"--{option.replace('_', '-')}", value]
     words += ["--no-cache"] if arguments.no_cache else []
     print(f"http://{arguments.host}:{arguments.port}", file=sys.stderr)
     server = Server(shlex.join(words), host=arguments.host, port=arguments.port, title="tracediff")

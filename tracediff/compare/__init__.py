@@ -5,10 +5,11 @@ The result is one frozen `Comparison`. Nothing is printed.
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -17,11 +18,13 @@ from tracediff.compare._alignment import AlignOptions as AlignOptions
 from tracediff.compare._alignment import align_options as align_options
 from tracediff.compare._alignment import mapping_of as mapping_of
 from tracediff.compare._examination import Examination as Examination
+from tracediff.compare._floor import floor_of
 from tracediff.compare._follow import Progress as Progress
 from tracediff.compare._follow import Values, external_steps, follow
 from tracediff.compare._layers import layer_rows
 from tracediff.compare._lockstep import local_errors
 from tracediff.compare._own_batches import of_batches, own_batches_notes
+from tracediff.compare._repeats import Repeated, described, measured, shorter, sorted_out
 from tracediff.compare._summary import describe, drift_rows, notes, run_summary
 from tracediff.compare.bounds import Bounds as Bounds
 from tracediff.compare.bounds import bounded, without_ignored
@@ -31,11 +34,26 @@ from tracediff.compare.cache import cache_key, keep, load
 from tracediff.diagnose import Case, diagnose
 from tracediff.drift import Track
 from tracediff.errors import NothingComparable
-from tracediff.model import Comparison, Steps, Verdict
+from tracediff.model import Comparison, Side, Steps, Verdict
 from tracediff.onset import Onset, find_onset, has_kinks, judge
 from tracediff.trace import Run, Trace, open_trace
 
 Source: TypeAlias = "str | os.PathLike[str] | Trace | Run"
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """Further runs of the scripts that A and B are runs of.
+
+    Attributes:
+        either: Of whichever run they fit: by configuration, initial weights and batches.
+        a: Of A.
+        b: Of B.
+    """
+
+    either: tuple[Source, ...] = ()
+    a: tuple[Source, ...] = ()
+    b: tuple[Source, ...] = ()
 
 
 def compare(
@@ -45,6 +63,7 @@ def compare(
     align: AlignOptions | None = None,
     progress: Progress | None = None,
     within: Bounds | None = None,
+    repeats: Repeats | Sequence[Source] = (),
     cache: bool = False,
 ) -> Comparison:
     """Compare two runs step by step.
@@ -59,6 +78,9 @@ def compare(
         align: How to find what belongs together, where it is not to be found by itself.
         progress: Called with the bytes of both runs that are compared, and their total.
         within: Tolerances to judge by instead of what rounding explains.
+        repeats: Repeats of A or of B, which measure how far runs of one script are apart: as a
+            sequence, each is taken for one of the run whose configuration, initial weights and
+            batches it has; `Repeats` says of which.
         cache: Whether to take the result from the cache where it is there, and to keep it there.
 
     Returns:
@@ -67,7 +89,7 @@ def compare(
     Raises:
         NothingComparable: The runs have no complete step, or no weight and no input, in common.
         DamagedTrace: Something that was recorded cannot be read.
-        UsageError: ``align`` asks for what the runs do not hold.
+        UsageError: ``align`` asks for what the runs do not hold, or a repeat cannot be one.
         TracediffError: A path holds no trace.
 
     Example:
@@ -75,7 +97,9 @@ def compare(
         >>> compare("a.zarr", "b.zarr").verdict  # doctest: +SKIP
         'diverged'
     """
-    return examine(a, b, align=align, progress=progress, within=within, cache=cache).comparison
+    return examine(
+        a, b, align=align, progress=progress, within=within, repeats=repeats, cache=cache
+    ).comparison
 
 
 def examine(
@@ -85,6 +109,7 @@ def examine(
     align: AlignOptions | None = None,
     progress: Progress | None = None,
     within: Bounds | None = None,
+    repeats: Repeats | Sequence[Source] = (),
     cache: bool = False,
 ) -> Examination:
     """Compare two runs, and keep what the comparison rests on: every tensor at every step.
@@ -95,6 +120,7 @@ def examine(
         align: As for `compare`.
         progress: As for `compare`; what it raises ends the comparison.
         within: As for `compare`.
+        repeats: As for `compare`.
         cache: As for `compare`.
 
     Raises:
@@ -102,17 +128,30 @@ def examine(
     """
     source_a, source_b = open_run(a), open_run(b)
     chosen, limits = align or AlignOptions(), within or Bounds()
-    if not cache:
-        return _examined(source_a, source_b, chosen, limits, progress)[0]
-    options = chosen.identity(), limits
-    key = cache_key([source_a, source_b], options)
+    given = repeats if isinstance(repeats, Repeats) else Repeats(either=tuple(repeats))
+    opened = [[open_run(one) for one in some] for some in (given.either, given.a, given.b)]
+    runs = [source_a, source_b, *itertools.chain(*opened)]
+    options = chosen.identity(), limits, [len(some) for some in opened]
+    key = cache_key(runs, options) if cache else None
     found = load(key, source_a, source_b)
     if found is None:
-        found, matched = _examined(source_a, source_b, chosen, limits, progress)
+        either, of_a, of_b = opened
+        _refuse_empty(source_a, source_b)
+        repeated = sorted_out(source_a, source_b, either=either, of_a=of_a, of_b=of_b)
+        found, matched = _examined(source_a, source_b, chosen, limits, repeated, progress)
         # What was being written meanwhile is neither what it was nor what it will be.
-        if key == cache_key([source_a, source_b], options):
+        if key is not None and key == cache_key(runs, options):
             keep(key, found, matched)
     return found
+
+
+def _refuse_empty(source_a: Run, source_b: Run) -> None:
+    if not min(source_a.steps, source_b.steps):
+        empty = source_a if not source_a.steps else source_b
+        raise NothingComparable(
+            f"{empty.path} holds no complete step, so there is nothing to compare",
+            hint="a step is complete when its update has been recorded; let it train longer",
+        )
 
 
 def _examined(
@@ -120,14 +159,9 @@ def _examined(
     source_b: Run,
     chosen: AlignOptions,
     limits: Bounds,
+    repeated: Repeated,
     progress: Progress | None,
 ) -> tuple[Examination, StepMap]:
-    if not min(source_a.steps, source_b.steps):
-        empty = source_a if not source_a.steps else source_b
-        raise NothingComparable(
-            f"{empty.path} holds no complete step, so there is nothing to compare",
-            hint="a step is complete when its update has been recorded; let it train longer",
-        )
     pairing = pair_tensors(source_a, source_b, chosen.overrides(source_a, source_b))
     matched = align_steps(source_a, source_b, pairing, chosen.steps)
     pairing = with_counter(source_a, source_b, pairing, matched)
@@ -136,6 +170,8 @@ def _examined(
     run_a, run_b = aligned(source_a, source_b, pairing, matched)
     steps = len(matched.b)
     tracks = follow(run_a, run_b, pairing, steps=steps, progress=progress)
+    sides: dict[Side, Run] = {"a": run_a, "b": run_b}
+    spread = measured(sides, repeated, pairing, matched, progress)
     if not any(map(_in_common, tracks.values())):
         raise NothingComparable(
             f"{run_a.path} and {run_b.path} have no weight and no input in common",
@@ -153,6 +189,7 @@ def _examined(
         # Where only one run computes in less precision, that is a difference, and no rounding.
         eps=min(values.eps(run_a), values.eps(run_b)),
         age=matched.age,
+        spread=spread,
     )
     onset = find_onset(bounded(judged, limits), kinks=has_kinks(run_a.about))
     verdict: Verdict = (
@@ -179,11 +216,13 @@ def _examined(
         ),
         notes=(
             *notes(source_a, source_b, pairing, tracks, matched),
+            *shorter(repeated, steps),
             *own_batches_notes(source_a, source_b, lambda own: compare(source_a, own)),
         ),
         bounded=limits.given,
         lockstep=local_errors(source_a, source_b, judged),
         layers=layer_rows(onset, run_a, run_b),
+        floor=floor_of(onset, described(repeated), bounded=limits.given),
     )
     return Examination(comparison, case), matched
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from tracediff.align import Pairing, StepMap
 from tracediff.compare._figures import first_bits, nan_safe, ratio, smallest, summarised
+from tracediff.compare._floor import largest_over_floor, source_at
 from tracediff.compare._own_batches import beside
 from tracediff.diagnose import Case, agreed_before
 from tracediff.drift import Course, Series, Track, growth, measure, squeezed
@@ -53,6 +54,9 @@ def describe(onset: Onset, place: Place | None, case: Case, *, agreed: bool) -> 
         update = one.track.update[place.step]
         relative = ratio(float(update["norm_difference"]), float(update["norm"]))
         tolerance = max(case.update_tolerance(one.track, place.step), 1e-300)
+        if one.spread is not None and update["norm"] > 0.0:
+            measured = one.spread.update[place.step] / update["norm"]
+            tolerance = max(tolerance, float(measured))
     differing = worst = size = None
     pair = case.read(place.track.pair.key, place.step, place.moment)
     if pair is not None:
@@ -90,6 +94,7 @@ def describe(onset: Onset, place: Place | None, case: Case, *, agreed: bool) -> 
         worst=worst,
         agreed=agreed_before(onset, place) if agreed else (),
         bound=bound,
+        floor=source_at(one, place),
     )
 
 
@@ -158,6 +163,7 @@ def _row(onset: Onset, one: Judged) -> DriftRow:
         precision_only=_precision_only(track, everything),
         update=None if track.moves is None else _update_row(track.moves, floats=track.floats),
         growth_fit=course.fit,
+        times_floor=largest_over_floor(one),
     )
 
 

@@ -27,6 +27,10 @@ from tracediff.onset.probes import first_true as first_true
 from tracediff.onset.probes import stage_of as stage_of
 from tracediff.onset.roundings import Kernel as Kernel
 from tracediff.onset.roundings import Roundings as Roundings
+from tracediff.onset.spread import Spread as Spread
+from tracediff.onset.spread import safety_factor as safety_factor
+from tracediff.onset.spread import spread_of as spread_of
+from tracediff.onset.spread import widest as widest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -16,6 +16,7 @@ from tracediff.onset.noise import GradientNorms, Key, following, noise_driven, n
 from tracediff.onset.past import relaxed, run_wide
 from tracediff.onset.probes import began
 from tracediff.onset.roundings import Roundings
+from tracediff.onset.spread import Spread
 from tracediff.tolerance import (
     CONDITION,
     EPS32,
@@ -57,6 +58,9 @@ class Judged:
         statistic: Whether it is state that moves without being trained.
         start: The step with which the comparison begins.
         bound: The tolerance that a user gave instead, or None. Growth excuses nothing then.
+        room: For weights, by what L2 norm an update may differ beyond what it inherits; else None.
+        spread: The floor that repeats of a run measure for it, or None.
+        modelled: The level that the model alone allows, relative to the largest norm so far.
     """
 
     track: Track
@@ -70,6 +74,9 @@ class Judged:
     statistic: bool = False
     start: int = 0
     bound: Bound | None = None
+    room: Numbers | None = None
+    spread: Spread | None = None
+    modelled: Numbers | None = None
 
 
 def judge(
@@ -83,6 +90,7 @@ def judge(
     roundings: Roundings,
     eps: float = EPS32,
     age: int = 0,
+    spread: Mapping[Key, Spread] | None = None,
 ) -> dict[Key, Judged]:
     """Judge all tracks.
 
@@ -96,7 +104,9 @@ def judge(
         roundings: How many roundings lie on the way to each tensor.
         eps: Machine epsilon in which the runs compute, where that is coarser than what they store.
         age: How many steps the runs have behind them where the comparison begins.
+        spread: What repeats of the runs measure of their noise.
     """
+    floors = spread or {}
     count = len(next(iter(tracks.values())).after) if tracks else 0
     start = began(tracks.values())
     numbers = np.maximum(0, np.arange(count) - start) + age
@@ -110,6 +120,7 @@ def judge(
     noise = noise_driven(tracks, tiny, wide)
     noise |= following(tracks, noise, about)
     judged: dict[Key, Judged] = {}
+    modelled: dict[Key, Numbers] = {}
     entering, drift = np.zeros(count), _weights_drift(tracks, noise, count)
     envelope, logits = run_wide(tracks, noise, count), spread_of_logits(tracks, about, count)
     conditions = {
@@ -125,6 +136,9 @@ def judge(
         quiet_steps = noise.get(key, np.zeros(count, bool))
         if track.before is not None:
             begin = start, age
+            modelled[key] = level.grown
+            if key in floors:
+                level = level.at_least(floors[key].level)
             back = roundings.to("gradient", track.pair.order)
             moved = (
                 tolerance("gradient", np.zeros(count, np.int64), eps=unit, roundings=back) * logits
@@ -148,6 +162,9 @@ def judge(
         level = level.at_least(carried)
         if kind == "gradient":
             level = level.times(logits)
+        modelled[key] = level.grown
+        if key in floors:
+            level = level.at_least(floors[key].level)
         allowed = level.grown
         if TOLERANCES[kind].accumulates:
             allowed = relaxed(level.within(track, before=False), track.after)
@@ -160,6 +177,8 @@ def judge(
         judged[key] = Judged(
             track, zeros, after & ~quiet_steps, zeros, allowed, allowed, quiet_steps, zeros
         )
+    for key in floors.keys() & judged.keys():
+        judged[key] = replace(judged[key], spread=floors[key], modelled=modelled[key])
     return _with_updates(judged, trainable, drift)
 
 
@@ -301,6 +320,8 @@ def _with_updates(
         else:
             blind = gradient is None
             room = _room(one.track, UPDATE_TOLERANCE_BLIND if blind else UPDATE_TOLERANCE)
+        if one.spread is not None:
+            room = np.maximum(room, one.spread.update)
         agrees = ~one.before & ~one.noise
         if gradient is not None:
             agrees &= ~gradient.after
@@ -309,7 +330,7 @@ def _with_updates(
                 agrees &= ~other.before
         update = one.track.update
         flags = update["present"] & (update["unexplained"] > room) & agrees
-        result[role, name] = replace(one, update=np.asarray(flags))
+        result[role, name] = replace(one, update=np.asarray(flags), room=room)
     return result
 
 

@@ -160,6 +160,7 @@ class TracediffApp(App[None]):
                 self.a,
                 self.b,
                 align=self.options.align,
+                repeats=self.options.repeats,
                 progress=progress,
                 cache=self.options.cache,
             )

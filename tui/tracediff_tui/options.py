@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tracediff.compare import AlignOptions
+from tracediff.compare import AlignOptions, Repeats
 from tracediff_tui.config import Config
 
 
@@ -18,6 +18,7 @@ class Options:
         theme: A theme of Textual's, or None for its default.
         config: The user's own settings, of which the keys count.
         align: How to find what belongs together, where it is not to be found by itself.
+        repeats: Repeats of the runs, which measure the noise floor.
         cache: Whether to open from what an earlier comparison kept, and to keep this one.
     """
 
@@ -26,4 +27,5 @@ class Options:
     theme: str | None = None
     config: Config = field(default_factory=Config)
     align: AlignOptions | None = None
+    repeats: Repeats = field(default_factory=Repeats)
     cache: bool = False

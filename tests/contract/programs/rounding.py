@@ -2,7 +2,8 @@
 
 Runs on every stack: Python 3.7 and Keras 2.3 upwards. Usage: rounding.py OUT RUN..., where a run is
 the name of one in `RUNS`, or such a name, a colon and a change: ``rate`` makes the learning rate
-one part in 10^4 larger, ``pixel`` adds a thousandth to one number of an epoch's last batch.
+one part in 10^4 larger, ``pixel`` adds a thousandth to one number of an epoch's last batch,
+``weight`` adds a ten-thousandth to one initial weight; ``again`` changes nothing.
 """
 
 import os
@@ -30,6 +31,8 @@ RUNS = {
     "chaos": ("cnn", [8, 16], "selu", 16, 200, 0.2),
     # Units come to the edge of their activations.
     "kinks": ("dense", [20, 64, 64, 4], "relu", 16, 200, 2.0),
+    # Drops units by random numbers that no one seeded.
+    "dropout": ("dropout", [20, 32, 4], "relu", 32, 60, 0.1),
     # Those of the exhaustive tests only.
     "shallow": ("dense", [20, 16, 3], "relu", 16, 400, 0.05),
     "deeper": ("dense", [16] + [24] * 24 + [4], "elu", 8, 150, 0.02),
@@ -63,7 +66,7 @@ def samples(kind, widths, rows, steps, fresh):
         y = generator.randint(0, 4, count)
     else:
         x = generator.randn(count, widths[0])
-        y = generator.randint(0, widths[-1] if kind == "dense" else 3, count)
+        y = generator.randint(0, 3 if kind == "bn" else widths[-1], count)
     if kind == "regression":
         y = (x[:, :3].sum(axis=1) + 0.3 * generator.randn(count)).astype("float32")
     return x.astype("float32"), y
@@ -86,6 +89,12 @@ def layers(kind, widths, activation):
             make.BatchNormalization(name="bn"),
             make.Activation(activation, name="act"),
             make.Dense(3, activation="softmax", name="out"),
+        ]
+    if kind == "dropout":
+        return [
+            make.Dense(widths[1], activation=activation, name="d0", input_shape=(widths[0],)),
+            make.Dropout(0.3, name="drop"),
+            make.Dense(widths[2], activation="softmax", name="out"),
         ]
     last = "linear" if kind == "regression" else "softmax"
     inner = [
@@ -126,6 +135,10 @@ def train(out, name):
     loss = "mse" if kind == "regression" else "sparse_categorical_crossentropy"
     model.compile(optimizer=optimizer, loss=loss)
     set_weights(model)
+    if change == "weight":
+        weights = model.get_weights()
+        weights[0].flat[3] += np.float32(1e-4)
+        model.set_weights(weights)
     model.fit(
         x,
         y,

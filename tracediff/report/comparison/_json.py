@@ -33,6 +33,7 @@ def as_object(comparison: Comparison) -> dict[str, Any]:
         "runs": {"a": asdict(comparison.a), "b": asdict(comparison.b)},
         "notes": list(comparison.notes),
         "lockstep": None if comparison.lockstep is None else asdict(comparison.lockstep),
+        "floor": None if comparison.floor is None else asdict(comparison.floor),
         "layers": [_layer(row) for row in comparison.layers],
     }
     return {key: _strict(value) for key, value in found.items()}

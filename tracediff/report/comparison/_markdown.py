@@ -22,6 +22,9 @@ def _lines(comparison: Comparison) -> Iterator[str]:
     yield ""
     for line in phrases.stacks(comparison):
         yield f"- {_escaped(line)}"
+    floor = phrases.floor(comparison)
+    if floor is not None:
+        yield f"- {_escaped(floor)}"
     first, bits = comparison.first_divergence, comparison.first_bit_difference
     if first is not None:
         yield from ("", "### First divergence", "")

@@ -9,6 +9,7 @@ from tracediff.model import (
     Difference,
     DriftRow,
     Finding,
+    Floor,
     GrowthFit,
     LayerPart,
     LayerRow,
@@ -107,8 +108,43 @@ def size(one: Difference) -> str:
         text += f"; {number(one.times_tolerance)} times what is allowed ({number(one.bound)})"
     elif one.times_tolerance >= 1.0:
         allowed = number(one.tolerance, digits=2)
-        text += f"; {number(one.times_tolerance)} times what rounding explains ({allowed})"
+        explains = "repeats explain" if one.floor == "repeats" else "rounding explains"
+        text += f"; {number(one.times_tolerance)} times what {explains} ({allowed})"
     return text
+
+
+def floor(comparison: Comparison) -> str | None:
+    """Return which noise floor was used, and how near differences came to it; None without one."""
+    found = comparison.floor
+    if found is None:
+        return None
+    text = f"Noise floor: {_floor_source(found)}"
+    first = comparison.first_divergence
+    if first is not None:
+        if not math.isnan(first.times_tolerance):
+            text += f"; the first divergence stands {number(first.times_tolerance)} times above it"
+    elif found.tensor is not None:
+        most = number(found.times, digits=2)
+        what = f"{SHORT_ROLES.get(found.role or '', found.role)} {printable(found.tensor)}"
+        text += f"; at most {most} times its level ({what}, step {found.step})"
+        if found.grown:
+            tensors = "1 tensor" if found.grown == 1 else f"{found.grown} tensors"
+            text += f"; {tensors} passed it by growth that fits rounding"
+    return text
+
+
+def _floor_source(found: Floor) -> str:
+    if found.source == "tolerances":
+        return "the tolerances given"
+    if found.source == "model":
+        return "a model of floating-point rounding"
+    sides = []
+    for side in ("a", "b"):
+        some = [one for one in found.repeats if one.side == side]
+        if some:
+            count = "1 repeat" if len(some) == 1 else f"{len(some)} repeats"
+            sides.append(f"{number(some[0].factor, digits=2)} times what {count} of {side.upper()}")
+    return f"{' and '.join(sides)} differ by, or a model of rounding where that is more"
 
 
 def worst(one: Difference) -> str | None:

@@ -42,6 +42,9 @@ class _Report:
         yield style.bold(colour(phrases.verdict(comparison)))
         for line in phrases.stacks(comparison):
             yield from map(style.dim, self._wrapped(line, first="", rest="   "))
+        floor = phrases.floor(comparison)
+        if floor is not None:
+            yield from map(style.dim, self._wrapped(floor, first="", rest="   "))
         yield from self._first()
         yield from self._lockstep()
         yield from self._causes()
