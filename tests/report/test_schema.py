@@ -82,7 +82,7 @@ def undescribed(value, described, path="report"):
 
 
 @pytest.fixture
-def full_report(tmp_path):
+def full_report():
     """A report in which everything that can be there is."""
     model_of_all = compare(TRACES / "keras2.3.zarr", TRACES / "keras3.zarr")
     local = model.LocalError("loss", "loss", "loss", None, 1, 0, 1, 0, 0.1, 0.01)
