@@ -160,7 +160,7 @@ class Difference:
     """Where two runs differ: one tensor at one place in one step.
 
     Attributes:
-        step: Number of the step, from 0.
+        step: Number of the step in A, from 0.
         stage: What the step was doing.
         tensor: Canonical name.
         role: Its role.
@@ -182,6 +182,7 @@ class Difference:
         bound: The largest difference that a user allowed there, which ``times_tolerance`` is on
             then; None where rounding decides.
         floor: Where ``tolerance`` is from: the model of rounding, repeats, or the user.
+        step_b: Number of its partner in B; None where nothing is known of B.
     """
 
     step: int
@@ -205,6 +206,7 @@ class Difference:
     agreed: tuple[str, ...] = ()
     bound: float | None = None
     floor: FloorSource = "model"
+    step_b: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

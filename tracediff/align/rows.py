@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -106,13 +106,15 @@ class Located:
         """Whether the rows are scaled or moved by more than rounding."""
         return abs(self.scale - 1.0) > 1e-5 or abs(self.offset) > 1e-5
 
-    def words(self, *, limit: int = 3) -> tuple[str, ...]:
+    def words(self, *, limit: int = 3, step_b: int | None = None) -> tuple[str, ...]:
         """Return in sentences which rows are which, the first few of them.
 
         Args:
             limit: How many segments to spell out.
+            step_b: B's own number of its step, where that is seen by another.
         """
-        lines = [segment.words for segment in self.segments[:limit]]
+        step = self.step if step_b is None else step_b
+        lines = [replace(one, step_b=step).words for one in self.segments[:limit]]
         left = self.segments[limit:]
         if left:
             rows = sum(segment.count for segment in left)
@@ -123,7 +125,7 @@ class Located:
             shown = ", ".join(map(str, self.missing[:5]))
             more = " ..." if len(self.missing) > 5 else ""
             rows_word = "row" if len(self.missing) == 1 else "rows"
-            lines.append(f"{rows_word} {shown}{more} of step {self.step} in B: nowhere in A")
+            lines.append(f"{rows_word} {shown}{more} of step {step} in B: nowhere in A")
         if (self.scale, self.offset) != (1.0, 0.0):
             lines.append(f"b = {self.scale:.4g} * a + {self.offset:.4g} in all of these rows")
         return tuple(lines)

@@ -95,6 +95,7 @@ def describe(onset: Onset, place: Place | None, case: Case, *, agreed: bool) -> 
         agreed=agreed_before(onset, place) if agreed else (),
         bound=bound,
         floor=source_at(one, place),
+        step_b=case.own(place.step),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tracediff.align import Pairing, recorded
+from tracediff.align import Pairing, recorded, recorded_step
 from tracediff.drift import Track
 from tracediff.model import Moment, Verdict
 from tracediff.names import optimizer_class, optimizer_settings
@@ -112,6 +112,18 @@ class Case:
         a, b = self.optimizers()
         return optimizer_settings(a.get("config")), optimizer_settings(b.get("config"))
 
+    def own(self, step: int) -> int | None:
+        """Return the number that B has for its partner of a step of A, or None."""
+        return recorded_step(self.b, step)
+
+    def in_a(self, step: int) -> int | None:
+        """Return the step of A whose partner is the step that B numbers so, or None."""
+        found = (one for one in range(self.b.steps) if recorded_step(self.b, one) == step)
+        return next(found, None)
+
     def where(self, step: int) -> str:
-        """Return a step as a reader knows it."""
-        return f"step {step} (epoch {int(self.a.epoch[step])}, batch {int(self.a.batch[step])})"
+        """Return a step as a reader knows it: by A's number, and by B's where that is another."""
+        own = self.own(step)
+        other = "" if own is None or own == step else f"; B's step {own}"
+        epoch, batch = int(self.a.epoch[step]), int(self.a.batch[step])
+        return f"step {step} (epoch {epoch}, batch {batch}{other})"

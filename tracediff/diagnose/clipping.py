@@ -34,7 +34,9 @@ def clipped(case: Case) -> Iterable[Finding]:
         summary=f"Gradients are clipped otherwise: {what}.",
         confidence=0.96,
         stage="gradient",
-        step=first.step if first is not None and first.stage == "gradient" else min(a.step, b.step),
+        step=first.step
+        if first is not None and first.stage == "gradient"
+        else _earlier(case, a, b),
         subject=keys[0] if keys else "clipping",
         a=settings[0].get(keys[0]) if keys else None,
         b=settings[1].get(keys[0]) if keys else None,
@@ -44,6 +46,12 @@ def clipped(case: Case) -> Iterable[Finding]:
         ),
         remedy=remedies.CLIPPING if {kind_a, kind_b} == {"norm", "global norm"} else None,
     )
+
+
+def _earlier(case: Case, a: Clipping, b: Clipping) -> int:
+    """Return the first step that either clips, by A's number."""
+    other = case.in_a(b.step)
+    return a.step if other is None else min(a.step, other)
 
 
 def _alike(a: Clipping, b: Clipping) -> bool:

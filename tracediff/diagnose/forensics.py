@@ -64,6 +64,9 @@ def _rules(
     effect = _effect(a, fit_a.rule, fit_b.rule, fit_a.settings, fit_b.settings)
     if effect is None:
         effect = _effect(b, fit_a.rule, fit_b.rule, fit_a.settings, fit_b.settings)
+        shows = None if effect is None else case.in_a(effect.step)
+    else:
+        shows = effect.step
     if effect is not None and effect.largest < UPDATE_TOLERANCE:
         return
     name = _class_of(case)
@@ -80,7 +83,7 @@ def _rules(
         f"{fit_b.rule.words} in B.",
         confidence=0.97,
         stage="update",
-        step=_step(case, 0 if effect is None else effect.step),
+        step=_step(case, 0 if shows is None else shows),
         subject=option or a.family,
         a=fit_a.rule.key if option is None else plain(a.config.get(option)),
         b=fit_b.rule.key if option is None else plain(b.config.get(option)),

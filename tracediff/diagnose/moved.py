@@ -30,7 +30,7 @@ def which_rows(case: Case, key: Key, step: int) -> list[str]:
     found = _index(case, pair.role, pair.a, step).locate(case.b, names, step)
     if found is None:
         found = _index(case, pair.role, pair.a, step, exact=True).locate(case.b, names, step)
-    return [] if found is None or not found.segments else list(found.words())
+    return [] if found is None or not found.segments else list(found.words(step_b=case.own(step)))
 
 
 def moved_and_transformed(case: Case) -> Iterable[Finding]:
@@ -53,7 +53,7 @@ def moved_and_transformed(case: Case) -> Iterable[Finding]:
             subject=pair.name,
             a={"scale": 1.0, "offset": 0.0},
             b={"scale": found.scale, "offset": found.offset},
-            evidence=found.words(),
+            evidence=found.words(step_b=case.own(place.step)),
         )
         yield Finding(
             code="data.order",
@@ -63,7 +63,7 @@ def moved_and_transformed(case: Case) -> Iterable[Finding]:
             stage="data",
             step=place.step,
             subject=pair.name,
-            evidence=found.words(),
+            evidence=found.words(step_b=case.own(place.step)),
         )
 
 

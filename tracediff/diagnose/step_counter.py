@@ -33,7 +33,7 @@ def step_counter(case: Case, a: Reproduction | None, b: Reproduction | None) -> 
         how = "recomputed in float64 from the run's own m, v, learning rate, betas and epsilon"
         shares = [_first_share(run) for run in (case.a, case.b)]
     elif a is not None and b is not None:
-        counted = [_counted(a), _in_a(case, _counted(b))]
+        counted = [_counted(a), _in_a(case, _counted(b), own=True)]
         how = f"in A {a.sample.words}; in B {b.sample.words}"
         shares = [_first_share_of(one) for one in (a, b)]
     else:
@@ -41,10 +41,24 @@ def step_counter(case: Case, a: Reproduction | None, b: Reproduction | None) -> 
     yield from _finding(case, counted, how, shares)
 
 
-def _in_a(case: Case, counted: Counted | None) -> Counted | None:
-    """Return what was counted in B by the names that A has for its weights."""
+def _in_a(case: Case, counted: Counted | None, *, own: bool = False) -> Counted | None:
+    """Return what was counted in B by the names that A has for its weights.
+
+    Args:
+        case: Both runs.
+        counted: What was counted.
+        own: Whether steps have B's own numbers; A's are put in their place then.
+    """
     if counted is None:
         return None
+    if own:
+        steps = {step: case.in_a(step) for _, step in counted.choices}
+        choices = {
+            (name, place): choice
+            for (name, step), choice in counted.choices.items()
+            if (place := steps[step]) is not None
+        }
+        counted = Counted(choices, counted.neither, counted.residual)
     names = {pair.b: pair.a for pair in case.pairing.pairs if pair.role == "weight"}
     choices = {
         (names.get(name) or name, step): choice for (name, step), choice in counted.choices.items()

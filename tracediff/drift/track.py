@@ -285,7 +285,8 @@ class Follower:
         return Track(
             pair=self.pair,
             before=cells[::2] if self._state else None,
-            after=cells[1::2],
+            # What a step observes is there once: a view would keep twice as much.
+            after=cells[1::2] if self._state else cells[1::2].copy(),
             update=self._update,
             floats=all(unit > 0.0 for unit in units),
             eps=max(units, default=0.0),

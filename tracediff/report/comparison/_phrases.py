@@ -70,8 +70,10 @@ def place(one: Difference) -> str:
     """
     what = f"{_role(one)} {printable(one.tensor)}".strip()
     when = f", {one.moment} the update" if one.moment and one.quantity == "value" else ""
+    other = "" if one.step_b in (None, one.step) else f"; B's step {one.step_b}"
     return (
-        f"step {one.step} (epoch {one.epoch}, batch {one.batch}), {one.stage} stage: {what}{when}"
+        f"step {one.step} (epoch {one.epoch}, batch {one.batch}{other}), {one.stage} stage: "
+        f"{what}{when}"
     )
 
 
@@ -354,9 +356,10 @@ def reasons(finding: Finding) -> list[str]:
 
 
 def events(comparison: Comparison) -> list[str]:
-    """Return what the recorders noted, a line each."""
+    """Return what the recorders noted, a line each; steps have each run's own numbers."""
+    own = "" if comparison.steps.offset == 0 else "its own "
     return [
-        f"{side} noted at {printable(event)}"
+        f"{side} noted at {own}{printable(event)}"
         for side, run in (("A", comparison.a), ("B", comparison.b))
         for event in run.events[:5]
     ]
