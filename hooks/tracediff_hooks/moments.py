@@ -2,9 +2,11 @@
 
 import math
 import threading
-from typing import Tuple
+from typing import Mapping, Tuple
 
 import numpy as np
+
+from tracediff_hooks.flushing import flushed
 
 FIELDS = ("size", "mean", "std", "norm", "min", "max", "nan", "inf")
 """What each number is, in the order of the format; see docs/trace-format.md."""
@@ -13,9 +15,13 @@ _BLOCK = 64 * _ROW
 """Elements that are read again and again while they lie in the processor's cache."""
 _SAFE = {4: (8, 48), 8: (-400, 400)}
 """Between which powers of two, by itemsize, the largest element may lie for squares to be added up
-as they are; elsewhere the elements are scaled so that it lies at the upper one. Squares of small
-elements that lose digits would cost 100 times the time of others, and the second moments of Adam
-are full of them."""
+as they are; elsewhere the elements are scaled so that it lies at the upper one. Otherwise squares
+of small elements would lose digits, and cost 100 times the time of others."""
+_SAFE_FLUSHED = {4: (-40, 48), 8: (-400, 400)}
+"""The same where squares that are too small become zero, which costs no time: they may, while the
+largest is not small itself."""
+_LARGE = 1 << 15
+"""Elements from which on it pays to have them flushed."""
 
 _own = threading.local()
 
@@ -42,7 +48,12 @@ def statistics_of(values: np.ndarray) -> np.ndarray:
     if not size:
         return np.array([0.0, *[np.nan] * 5, 0.0, 0.0])
     nan = inf = 0
-    lowest, highest, total, squares = _pass_over(flat)
+    if size < _LARGE:
+        lowest, highest, total, squares = _pass_over(flat, _SAFE)
+    else:
+        with flushed() as flushes:
+            safe = _SAFE_FLUSHED if flushes else _SAFE
+            lowest, highest, total, squares = _pass_over(flat, safe)
     if not (np.isfinite(lowest) and np.isfinite(highest)):
         finite = np.isfinite(flat)
         nan = int(np.count_nonzero(np.isnan(flat)))
@@ -50,16 +61,20 @@ def statistics_of(values: np.ndarray) -> np.ndarray:
         flat = flat[finite].astype(np.float64)
         if not flat.size:
             return np.array([size, *[np.nan] * 5, nan, inf])
-        lowest, highest, total, squares = _pass_over(flat)
+        lowest, highest, total, squares = _pass_over(flat, _SAFE)
     mean = total / flat.size
     variance = max(0.0, squares / flat.size - mean * mean)
     return np.array([size, mean, variance**0.5, squares**0.5, lowest, highest, nan, inf])
 
 
-def _pass_over(flat: np.ndarray) -> Tuple[float, float, float, float]:
+def _pass_over(
+    flat: np.ndarray, safe: Mapping[int, Tuple[int, int]]
+) -> Tuple[float, float, float, float]:
     """Smallest and largest element, sum, and sum of squares; NaN first where one is not finite."""
     lowest, highest, total, squares = float("inf"), float("-inf"), 0.0, 0.0
-    least, most = _SAFE[flat.dtype.itemsize]
+    if flat.size <= _ROW:
+        return _few(flat)
+    least, most = safe[flat.dtype.itemsize]
     with np.errstate(invalid="ignore", over="ignore", under="ignore"):
         for first in range(0, flat.size, _BLOCK):
             block = flat[first : first + _BLOCK]
@@ -74,8 +89,24 @@ def _pass_over(flat: np.ndarray) -> Tuple[float, float, float, float]:
             elif low or high:
                 power = most - exponent
                 added = _sums(_scaled(block, power))
-                total += math.ldexp(added[0], -power)
-                squares += math.ldexp(math.ldexp(added[1], -power), -power)
+                total += float(np.ldexp(added[0], -power))
+                squares += float(np.ldexp(np.ldexp(added[1], -power), -power))
+    return lowest, highest, total, squares
+
+
+def _few(flat: np.ndarray) -> Tuple[float, float, float, float]:
+    """The same of a few elements, where calls cost more than elements do."""
+    lowest, highest = float(flat.min()), float(flat.max())
+    magnitude = max(-lowest, highest)
+    if not magnitude < np.inf:
+        return np.nan, np.nan, np.nan, np.nan
+    wide = flat.astype(np.float64)
+    power = max(-1000, min(1000, -math.frexp(magnitude)[1])) if magnitude else 0
+    wide *= 2.0**power
+    total, squares = float(wide.sum()), float(np.einsum("i,i->", wide, wide))
+    with np.errstate(over="ignore"):
+        total = float(np.ldexp(total, -power))
+        squares = float(np.ldexp(np.ldexp(squares, -power), -power))
     return lowest, highest, total, squares
 
 
