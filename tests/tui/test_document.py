@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tracediff_tui.keys import KEYS, TITLES
+from tracediff_tui.registry import KEYS, TITLES
 
 _PAGE = Path(__file__).parents[2] / "docs" / "tui.md"
 

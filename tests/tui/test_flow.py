@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from support.screens import press, settle, status, text
 
-from tracediff_tui.keys import KEYS, bindings_of, keys_of
+from tracediff_tui.keys import bindings_of, keys_of
+from tracediff_tui.registry import KEYS
 from tracediff_tui.screens.help import EXPLAINED
 from tracediff_tui.views.places import Spot, onsets
 
@@ -305,17 +306,34 @@ async def test_every_view_is_copied_and_exported(digits, begin, tmp_path, monkey
         await settle(app, pilot)
         await press(app, pilot, "y")
         assert app.clipboard.strip()
-        for kind in ("txt", "json", "md", "svg"):
-            app.screen.query_one("#status")
+        for kind in ("txt", "json", "md", "svg", "npz"):
             await press(app, pilot, "e")
             app.screen.query_one("Prompt").value = f"view.{kind}"
             await press(app, pilot, "enter")
             assert (tmp_path / f"view.{kind}").stat().st_size > 100, status(app)
-        json.loads((tmp_path / "view.json").read_text())
+        assert json.loads((tmp_path / "view.json").read_text())["title"]
+        assert all(len(array) for array in np.load(tmp_path / "view.npz").values())
         await press(app, pilot, "e")
         app.screen.query_one("Prompt").value = "view.txt"
         await press(app, pilot, "enter")
         assert "is there already" in status(app)
+
+
+@pytest.mark.parametrize("screen", ["run", "values", "settings"])
+async def test_every_view_of_a_single_run_is_exported(alone, tmp_path, screen):
+    app = alone()
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(app, pilot)
+        app.go(screen)
+        await settle(app, pilot)
+        for kind in ("txt", "json", "md", "svg", "npz"):
+            app.screen.export(tmp_path / f"view.{kind}")
+    told = json.loads((tmp_path / "view.json").read_text())
+    table = [line for line in (tmp_path / "view.md").read_text().splitlines() if line[:1] == "|"]
+    assert told["title"] in (tmp_path / "view.txt").read_text()
+    assert len({line.count("|") for line in table}) == 1
+    assert (tmp_path / "view.svg").read_text().startswith("<svg")
+    assert len(np.load(tmp_path / "view.npz").files) > 0
 
 
 async def test_arrays_are_exported_in_full(digits, begin, tmp_path):
@@ -375,6 +393,12 @@ async def test_mouse_does_what_keys_do(digits, begin):
         await pilot.click("KeyBar", offset=(2, 0))
         await settle(app, pilot)
         assert app.current_mode == "tensor"
+        await pilot.click("#head", offset=(2, 0))
+        await settle(app, pilot)
+        assert type(app.screen).__name__ == "CommandPalette"
+        titles = {command.title for command in app.get_system_commands(app.screen_stack[0])}
+        keys = {key.label for key in keys_of("tensor") if key.id != "palette"}
+        assert keys <= titles
 
 
 async def test_equal_runs_say_so(twins, begin):

@@ -292,6 +292,29 @@ def test_verdicts_on_layer_outputs_are_those_of_the_report(compared):
     ]
 
 
+async def test_a_finding_leads_to_its_setting_and_back_and_its_remedy_is_copied(compared, begin):
+    found = compared("base", "layer")
+    cause = found.comparison.causes[0]
+    assert (cause.code, cause.subject) == ("layer.forward", "second.activation")
+    app = begin(found)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(app, pilot)
+        await press(app, pilot, "4", "tab")
+        lines = [line.head for line in app.screen.details]
+        app.screen.detail.select(lines.index("about"))
+        await settle(app, pilot)
+        assert status(app) == "Enter opens the configuration"
+        await press(app, pilot, "enter")
+        assert app.current_mode == "settings"
+        row = app.screen.rows[app.screen.list.row]
+        assert (row.key, row.a, row.b) == ("second.activation", "relu", "elu")
+        await press(app, pilot, "enter")
+        assert app.current_mode == "findings"
+        app.screen.detail.select(lines.index("try"))
+        await press(app, pilot, "y")
+        assert app.clipboard == cause.remedy
+
+
 def test_what_sketches_do_not_tell_is_no_level(compared):
     found = compared("sketch", "sketch-epsilon")
     cells = found.case.onset.judged[KERNEL].track.after

@@ -152,6 +152,12 @@ async def test_a_small_terminal_says_so_and_still_works(digits, begin):
         await pilot.resize_terminal(120, 36)
         await settle(app, pilot)
         assert "weight hidden/kernel" in status(app)
+        await pilot.resize_terminal(79, 23)
+        await settle(app, pilot)
+        assert "below 80x24 some columns and lines are left out" in status(app)
+        await press(app, pilot, "down")
+        assert "kernel gradient" not in status(app)
+        assert "gradient hidden/kernel" in status(app)
         for size in ((60, 15), (30, 8), (200, 60), (80, 24)):
             for key in "12345":
                 await press(app, pilot, key)

@@ -17,21 +17,6 @@ from tracediff_tui.sheet import FORMATS
 if TYPE_CHECKING:
     from textual.screen import Screen
 
-_MOVES = (
-    "up",
-    "down",
-    "left",
-    "right",
-    "page_up",
-    "page_down",
-    "home",
-    "end",
-    "top",
-    "bottom",
-    "space",
-    "palette",
-)
-
 
 def commands_of(screen: Screen[object]) -> Iterator[SystemCommand]:
     """Yield what can be done on a screen."""
@@ -39,7 +24,7 @@ def commands_of(screen: Screen[object]) -> Iterator[SystemCommand]:
         return
     shown = screen.tracediff.options.config.shown
     for key in keys_of(screen.NAME):
-        if key.id not in _MOVES:
+        if key.id != "palette":
             yield SystemCommand(key.label, f"{key.help} ({shown(key)})", _run(screen, key.action))
     for kind in FORMATS:
         yield SystemCommand(

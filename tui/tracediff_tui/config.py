@@ -13,7 +13,8 @@ from typing import Any
 from platformdirs import user_config_path
 
 from tracediff.errors import UsageError
-from tracediff_tui.keys import KEYS, TITLES, Key, keys_of, normal
+from tracediff_tui.keys import keys_of, normal
+from tracediff_tui.registry import KEYS, TITLES, Key
 
 VARIABLE = "TRACEDIFF_CONFIG"
 """The environment variable that names another file."""

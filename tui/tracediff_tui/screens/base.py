@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from tracediff.errors import UsageError
 from tracediff.report.terminal import printable
-from tracediff_tui.keys import KEYS, TITLES, footer_of
+from tracediff_tui.keys import footer_of
+from tracediff_tui.registry import KEYS, TITLES
 from tracediff_tui.screens.asking import Asking
 from tracediff_tui.screens.prompt import Prompt
 from tracediff_tui.views.overview import matcher
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 
 NARROWEST, SHORTEST = 60, 15
+"""Below this a terminal does not show what a screen is for."""
+WIDE_ENOUGH, HIGH_ENOUGH = 80, 24
+"""Below this some columns and lines are left out."""
 
 
 class View(Asking):
@@ -72,6 +76,9 @@ class View(Asking):
 
     def on_resize(self, _event: Resize) -> None:
         """Fill the new size."""
+        small = self.size.width < WIDE_ENOUGH or self.size.height < HIGH_ENOUGH
+        at_least = f"{WIDE_ENOUGH}x{HIGH_ENOUGH}"
+        self.message = f"below {at_least} some columns and lines are left out" if small else ""
         self._soon()
 
     def _soon(self) -> None:
@@ -173,6 +180,11 @@ class View(Asking):
         """Open what was clicked twice."""
         message.panel.focus()
         self.action_open()
+
+    def on_bar_clicked(self, message: Bar.Clicked) -> None:
+        """Show all commands: a click on the head does what the key does."""
+        if message.bar.id == "head":
+            self.action_palette()
 
     async def on_key_bar_pressed(self, message: KeyBar.Pressed) -> None:
         """Do what a clicked key does."""

@@ -11,7 +11,8 @@ from textual.widgets import Static
 
 from tracediff.report.terminal import table
 from tracediff_tui import palette
-from tracediff_tui.keys import TITLES, keys_of
+from tracediff_tui.keys import keys_of
+from tracediff_tui.registry import TITLES
 
 if TYPE_CHECKING:
     from textual.app import ComposeResult

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from rich.text import Text
 from textual import work
 from textual.message import Message
 from textual.widgets import Static
@@ -20,12 +19,10 @@ from tracediff_tui.columns import Columns, columns, ticks, zoomed
 from tracediff_tui.keys import bindings_of
 from tracediff_tui.screens.base import View
 from tracediff_tui.sheet import Sheet
+from tracediff_tui.views.curves import Curve, curve, single_text
 from tracediff_tui.views.drawing import key_text
 from tracediff_tui.views.overview import KINDS
-from tracediff_tui.views.places import label
 from tracediff_tui.views.runs import METRICS, RunGrid
-from tracediff_tui.views.steps import Curve, curve
-from tracediff_tui.widgets.charts import sparkline
 from tracediff_tui.widgets.heatmap import Heatmap, Picture
 from tracediff_tui.widgets.lines import Bar, KeyBar
 
@@ -131,24 +128,7 @@ class RunScreen(View):
     def _draw(self) -> None:
         grid = self.grid
         assert grid is not None  # made in present
-        roles, keep = KINDS[self.kind][1], self.keep()
-        shown: list[int | str] = []
-        seen = ""
-        for number, row in enumerate(grid.rows):
-            if (
-                roles
-                and row.key[0] not in roles
-                and not (row.key[0] == "update" and "weight" in roles)
-            ):
-                continue
-            if keep is not None and not keep(f"{row.group} {label(row.key)}"):
-                continue
-            if row.group != seen:
-                seen = row.group
-                if sum(one.group == seen for one in grid.rows) > 1:
-                    shown.append(seen)
-            if row.group not in self.folded or keep is not None:
-                shown.append(number)
+        shown = grid.shown(KINDS[self.kind][1], self.keep(), self.folded)
         self.numbers = shown
         plain = self.tracediff.options.plain
         labels = tuple(self._label(one, plain=plain) for one in shown)
@@ -184,24 +164,7 @@ class RunScreen(View):
         return f"  {row.name}"
 
     def _draw_curves(self) -> None:
-        text = Text(end="", no_wrap=True)
-        width, plain = max(10, self.size.width - 30), self.tracediff.options.plain
-        for role, title in (("loss", "loss"), ("learning_rate", "rate")):
-            one = self.curves.get(role)
-            if one is None:
-                words = "not recorded" if role in self.curves else "reading ..."
-                text.append(f" {title} {words}\n", "dim")
-                continue
-            known = one.values[np.isfinite(one.values)]
-            low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
-            last = one.words(len(one.values) - 1, digits=7)
-            text.append(f" {title:5} last {last:<14} ")
-            text.append(
-                sparkline(one.values, width, low, high, ascii_only=plain, kept=one.kept),
-                palette.BLUE,
-            )
-            text.append("\n")
-        text.rstrip()
+        text = single_text(self.curves, self.size.width, plain=self.tracediff.options.plain)
         self.query_one("#curves", Static).update(text)
 
     def _legend(self) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from rich.text import Text
 from textual import work
 from textual.message import Message
 from textual.widgets import Static
@@ -17,22 +16,20 @@ from tracediff.compare.parts import recorded_step
 from tracediff.errors import TracediffError
 from tracediff.report.comparison import phrases
 from tracediff_tui.keys import bindings_of
-from tracediff_tui.palette import BLUE, ORANGE
+from tracediff_tui.palette import ORANGE
 from tracediff_tui.screens.base import View
 from tracediff_tui.sheet import Sheet
 from tracediff_tui.views.cells import cell_words
+from tracediff_tui.views.curves import Curve, curve, pair_text
 from tracediff_tui.views.places import Spot, onsets
 from tracediff_tui.views.steps import (
     HEADER,
-    Curve,
     StepLine,
     batch_of,
     batch_words,
-    curve,
     step_lines,
     step_sheet,
 )
-from tracediff_tui.widgets.charts import sparkline
 from tracediff_tui.widgets.lines import Bar, KeyBar
 from tracediff_tui.widgets.listing import Column, Listing, Row
 
@@ -186,38 +183,11 @@ class StepScreen(View):
             self.tell(message.problem)
 
     def _draw_curves(self) -> None:
-        text = Text(end="", no_wrap=True)
-        if self.size.height >= 20:
-            width, plain = max(10, self.size.width - 30), self.tracediff.options.plain
-            for role in ("loss", "learning_rate"):
-                if role == "learning_rate" and self.size.height < 28:
-                    continue
-                self._draw_curve(text, role, width, plain=plain)
-        text.rstrip()
+        height = self.size.height
+        roles = ("loss", "learning_rate") if height >= 28 else ("loss",) if height >= 20 else ()
+        plain = self.tracediff.options.plain
+        text = pair_text(self.curves, roles, self.step, self.size.width, plain=plain)
         self.query_one("#curves", Static).update(text)
-
-    def _draw_curve(self, text: Text, role: str, width: int, *, plain: bool) -> None:
-        title = "loss" if role == "loss" else "rate"
-        sides = [(self.curves or {}).get((role, side)) for side in "AB"]
-        known = [c.values[np.isfinite(c.values)] for c in sides if c is not None]
-        values = np.concatenate(known) if known else np.zeros(0)
-        low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
-        for side, colour, one in zip("AB", (BLUE, ORANGE), sides, strict=True):
-            if one is None:
-                words = "reading ..." if self.curves is None else "not recorded"
-                text.append(f" {title} {side} {words}\n", "dim")
-                continue
-            here = one.words(self.step, digits=9)
-            text.append(f" {title} {side} {here:<15} ")
-            drawn = sparkline(one.values, width, low, high, ascii_only=plain, kept=one.kept)
-            text.append(drawn, colour)
-            text.append("\n")
-        if role == "loss" and any(one is not None for one in sides):
-            steps = max(1, self.tracediff.steps)
-            shown = min(width, steps)
-            wide = width // shown if shown * 2 <= width else 1
-            at = 24 + int(self.step * shown / steps) * wide
-            text.append(" " * at + ("^" if plain else "▲") + "\n", "dim")
 
     def status(self) -> str:
         """Return the tensor under the cursor, with what is known of the first difference."""

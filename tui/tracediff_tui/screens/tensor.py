@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from rich.text import Text
 from textual import work
 from textual.containers import Horizontal
 from textual.message import Message
@@ -13,10 +12,9 @@ from textual.widgets import Static
 from textual.worker import get_current_worker
 
 from tracediff.errors import NotKept, TracediffError
-from tracediff_tui.ascii import ascii_of
 from tracediff_tui.keys import bindings_of
 from tracediff_tui.palette import BLUE, ORANGE
-from tracediff_tui.screens.base import View
+from tracediff_tui.screens.one_tensor import OneTensor
 from tracediff_tui.sheet import Sheet
 from tracediff_tui.views import tensors
 from tracediff_tui.views.elements import (
@@ -26,8 +24,8 @@ from tracediff_tui.views.elements import (
     differing_bits,
     look,
 )
-from tracediff_tui.views.panes import drift_picture, histograms
-from tracediff_tui.views.places import Shown, Spot
+from tracediff_tui.views.panes import drift_picture, facts_text, histograms
+from tracediff_tui.views.places import Spot
 from tracediff_tui.views.steps import step_lines
 from tracediff_tui.views.summaries import Summary, summarize, summary_sheet
 from tracediff_tui.widgets.charts import wrapped
@@ -35,14 +33,13 @@ from tracediff_tui.widgets.heatmap import Heatmap
 from tracediff_tui.widgets.known import KnownPane
 from tracediff_tui.widgets.lines import Bar, KeyBar
 from tracediff_tui.widgets.listing import Column, Listing, Row
-from tracediff_tui.widgets.panel import Panel
 from tracediff_tui.widgets.slice_map import SliceMap
 
 if TYPE_CHECKING:
     from textual.widget import Widget
 
 
-class TensorScreen(View):
+class TensorScreen(OneTensor):
     """Elements of one tensor."""
 
     NAME: ClassVar = "tensor"
@@ -61,7 +58,6 @@ class TensorScreen(View):
     def __init__(self) -> None:
         super().__init__()
         self.elements: Elements | None = None
-        self.summary: Summary | None = None
         self.problem = ""
         self.sort = 0
         self.fields = False
@@ -92,23 +88,19 @@ class TensorScreen(View):
         yield KnownPane(id="known")
 
     @property
-    def known(self) -> KnownPane:
-        """What there is where no elements were kept."""
-        return self.query_one(KnownPane)
-
-    def home_pane(self) -> Panel:
-        """Return the worst elements, or the steps where there are none."""
-        return self.known.steps if self.summary is not None else self.worst
-
-    @property
     def worst(self) -> Listing:
         """The worst elements."""
-        return self.query_one("#list", Listing)
+        return self.elements_list
 
     @property
     def slice_map(self) -> SliceMap:
         """Two axes through the element under the cursor."""
         return self.query_one(SliceMap)
+
+    def is_state(self, spot: Spot) -> bool:
+        """Say whether the tensor has a value before and after a step."""
+        found = self.tracediff.found
+        return found is not None and found.case.onset.judged[spot.key].track.state
 
     def present(self) -> None:
         """Show the tensor that the application is at."""
@@ -176,27 +168,15 @@ class TensorScreen(View):
         app = self.tracediff
         assert app.found is not None and app.spot is not None  # noqa: PT018 - as in present
         self.bar("answer").say(f" {tensors.title(app.found, app.spot)}")
-        facts = Text(end="", no_wrap=True)
-        tall = self.has_class("-tall")
+        tall, plain = self.has_class("-tall"), app.options.plain
         lines = tensors.facts(app.found, app.spot, self.elements, self.summary, wide=tall)
         known = self.elements is not None or self.summary is not None
-        for number, line in enumerate(lines):
-            shown = ascii_of(line) if app.options.plain else line
-            if app.options.plain and len(shown) > self.size.width - 2:
-                # Textual's own mark for what is cut off is not ASCII.
-                shown = shown[: self.size.width - 3] + "~"
-            facts.append(f" {shown}\n", {2: BLUE, 3: ORANGE}.get(number, "") if known else "")
-        facts.rstrip()
+        facts = facts_text(lines, self.size.width, sided=known, plain=plain)
         self._draw_drift()
         if self.summary is not None:
             facts.append("\n" + wrapped(self.summary.said(), self.size.width), "bold")
             self.query_one("#facts", Static).update(facts)
-            self.known.load(
-                self.summary,
-                self.size.width,
-                plain=app.options.plain,
-                tall=tall,
-            )
+            self.draw_known(self.summary)
             return
         self.query_one("#facts", Static).update(facts)
         histogram = self.query_one("#histogram", Static)
@@ -316,34 +296,18 @@ class TensorScreen(View):
 
     def action_open(self) -> None:
         """Show the chosen element in the slice, or go back from there; of steps, go to one."""
-        if self.summary is not None:
-            self.action_step(self.known.steps.row - self.summary.spot.step)
+        if self.open_known():
             return
         (self.worst if self.pane.id != "list" else self.slice_map).focus()
         self.show_status()
 
     def action_jump(self, by: int) -> None:
         """Go to the next of the worst elements; without elements, to the next step that differs."""
-        if self.summary is not None:
-            step = self.summary.next(self.summary.spot.step, by)
-            if step is None:
-                self.tell("no more steps that differ")
-            else:
-                self.action_step(step - self.summary.spot.step)
+        if self.jump_known(by):
             return
         self.worst.focus()
         self.worst.select(self.worst.row + by)
         self.show_status()
-
-    def action_step(self, by: int) -> None:
-        """Go to another step, at the same tensor."""
-        app = self.tracediff
-        if app.spot is None:
-            return
-        step = max(0, min(app.spot.step + by, app.steps - 1))
-        if step != app.spot.step:
-            app.spot = Spot(app.spot.key, step, app.spot.shown)
-            self.show()
 
     def action_tensor(self, by: int) -> None:
         """Go to the tensor before or after this one, in the order in which the step ran."""
@@ -354,19 +318,6 @@ class TensorScreen(View):
         state = Spot(app.spot.key, app.spot.step, app.spot.moment)
         at = spots.index(state) if state in spots else 0
         app.spot = spots[max(0, min(at + by, len(spots) - 1))]
-        self.show()
-
-    def action_moment(self) -> None:
-        """Look at the state after the step, before it, or at the update."""
-        app = self.tracediff
-        if app.found is None or app.spot is None:
-            return
-        if not app.found.case.onset.judged[app.spot.key].track.state:
-            self.tell("only state has a value before and after a step")
-            return
-        order: tuple[Shown, ...] = ("after", "before", "update")
-        shown = order[(order.index(app.spot.shown) + 1) % 3]
-        app.spot = Spot(app.spot.key, app.spot.step, shown)
         self.show()
 
     def action_sort(self) -> None:

@@ -15,14 +15,14 @@ from tracediff.errors import NotKept, TracediffError
 from tracediff.report.terminal import printable
 from tracediff_tui.keys import bindings_of
 from tracediff_tui.palette import BLUE
-from tracediff_tui.screens.base import View
+from tracediff_tui.screens.one_tensor import OneTensor
 from tracediff_tui.sheet import Sheet
 from tracediff_tui.views.elements import MOST, side_of
-from tracediff_tui.views.places import Shown, Spot, label
+from tracediff_tui.views.kept import side_words as known_words
+from tracediff_tui.views.places import Spot, label
 from tracediff_tui.views.runs import DECADES, decades, largest, read_one
 from tracediff_tui.views.steps import short_type
 from tracediff_tui.views.summaries import Summary, summarize_one, summary_sheet
-from tracediff_tui.views.summaries import side_words as known_words
 from tracediff_tui.views.tensors import side_words
 from tracediff_tui.widgets.charts import bars, wrapped
 from tracediff_tui.widgets.known import KnownPane
@@ -33,14 +33,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from textual.widget import Widget
 
-    from tracediff_tui.widgets.panel import Panel
 
-
-class ValuesScreen(View):
+class ValuesScreen(OneTensor):
     """Values of one tensor."""
 
     NAME: ClassVar = "values"
     BINDINGS: ClassVar = bindings_of("values")
+    no_more = "no more NaN or infinities"
 
     class Read(Message):
         """The value of a place is there, or why it is not."""
@@ -55,7 +54,6 @@ class ValuesScreen(View):
     def __init__(self) -> None:
         super().__init__()
         self.values: NDArray[Any] | None = None
-        self.summary: Summary | None = None
         self.problem = ""
         self._asked: tuple[object, Spot] | None = None
 
@@ -70,16 +68,11 @@ class ValuesScreen(View):
     @property
     def list(self) -> Listing:
         """The largest elements."""
-        return self.query_one("#list", Listing)
+        return self.elements_list
 
-    @property
-    def known(self) -> KnownPane:
-        """What there is where no elements were kept."""
-        return self.query_one(KnownPane)
-
-    def home_pane(self) -> Panel:
-        """Return the largest elements, or the steps where there are none."""
-        return self.known.steps if self.summary is not None else self.list
+    def is_state(self, spot: Spot) -> bool:
+        """Say whether the tensor has a value before and after a step."""
+        return self.tracediff.a.tensor(*spot.key).table == "state"
 
     def present(self) -> None:
         """Show the tensor that the application is at."""
@@ -141,8 +134,7 @@ class ValuesScreen(View):
             said = wrapped(summary.said(), self.size.width)
             facts.update(Text(f" {words}\n{said}", no_wrap=True))
             histogram.update("")
-            plain, tall = self.tracediff.options.plain, self.has_class("-tall")
-            self.known.load(summary, self.size.width, plain=plain, tall=tall)
+            self.draw_known(summary)
             return
         if self.values is None:
             facts.update(Text(wrapped(self.problem or "reading ...", self.size.width)))
@@ -187,27 +179,12 @@ class ValuesScreen(View):
 
     def action_jump(self, by: int) -> None:
         """Go to the next element; without elements, to the next step with NaN or infinities."""
-        if self.summary is not None:
-            step = self.summary.next(self.summary.spot.step, by)
-            if step is None:
-                self.tell("no more NaN or infinities")
-            else:
-                self.action_step(step - self.summary.spot.step)
-            return
-        self.list.select(self.list.row + by)
+        if not self.jump_known(by):
+            self.list.select(self.list.row + by)
 
     def action_open(self) -> None:
         """Go to the chosen step, where there are no elements to go to."""
-        if self.summary is not None:
-            self.action_step(self.known.steps.row - self.summary.spot.step)
-
-    def action_step(self, by: int) -> None:
-        """Go to another step."""
-        app = self.tracediff
-        if app.spot is not None and app.a.steps:
-            step = max(0, min(app.spot.step + by, app.a.steps - 1))
-            app.spot = Spot(app.spot.key, step, app.spot.shown)
-            self.show()
+        self.open_known()
 
     def action_tensor(self, by: int) -> None:
         """Go to another tensor."""
@@ -217,14 +194,3 @@ class ValuesScreen(View):
             at = keys.index(app.spot.key) if app.spot.key in keys else 0
             app.spot = Spot(keys[max(0, min(at + by, len(keys) - 1))], app.spot.step)
             self.show()
-
-    def action_moment(self) -> None:
-        """Look at the state after the step, before it, or at the update."""
-        app = self.tracediff
-        if app.spot is None or app.a.tensor(*app.spot.key).table != "state":
-            self.tell("only state has a value before and after a step")
-            return
-        order: tuple[Shown, ...] = ("after", "before", "update")
-        shown = order[(order.index(app.spot.shown) + 1) % 3]
-        app.spot = Spot(app.spot.key, app.spot.step, shown)
-        self.show()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from tracediff.compare import Examination
 from tracediff.compare.parts import Judged
 from tracediff.report.comparison import phrases
+from tracediff_tui.views.kept import estimate_words
 from tracediff_tui.views.places import Shown, cells_of
-from tracediff_tui.views.summaries import estimate_words
 
 
 def cell_words(judged: Judged, step: int, shown: Shown = "after") -> list[str]:
@@ -28,9 +28,12 @@ def cell_words(judged: Judged, step: int, shown: Shown = "after") -> list[str]:
         return [sides, f"{int(cell['different'])}/{int(cell['size'])} differ"]
     tolerance = (judged.tolerance_before if before else judged.tolerance_after)[step]
     significant = (judged.before if before else judged.after)[step]
+    apart = float(cell["relative_l2"])
     word = "beyond" if significant else "within"
+    if significant and apart >= tolerance > 0.0:
+        word = f"{phrases.number(apart / tolerance)} times"
     allowed = phrases.number(float(tolerance), digits=2)
-    words = [f"rel {phrases.number(float(cell['relative_l2']))}, {word} rounding ({allowed})"]
+    words = [f"rel {phrases.number(apart)}, {word} rounding ({allowed})"]
     if cell["estimated"]:
         return [*words, estimate_words(cell)]
     if judged.track.floats:

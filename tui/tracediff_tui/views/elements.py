@@ -13,8 +13,8 @@ from tracediff.compare.parts import Drift, measure, squeezed, ulp_distance
 from tracediff.errors import NotKept
 from tracediff.report.comparison import phrases
 from tracediff_tui import palette
+from tracediff_tui.views.kept import why_not_kept
 from tracediff_tui.views.places import Spot
-from tracediff_tui.views.summaries import why_not_kept
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,6 +7,8 @@ import textwrap
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from tracediff.compare import Examination
 from tracediff.model import CAUSES, Finding
 from tracediff.report.comparison import phrases
@@ -175,4 +177,10 @@ def findings_sheet(found: Examination) -> Sheet:
         header=HEADER,
         rows=tuple(finding_cells(n, one) for n, one in enumerate(causes)),
         data={key: whole[key] for key in _REPORTED},
+        arrays={
+            "code": np.array([one.code for one in causes]),
+            "confidence": np.array([one.confidence for one in causes]),
+            "step": np.array([-1 if one.step is None else one.step for one in causes]),
+            "summary": np.array([one.summary for one in causes]),
+        },
     )

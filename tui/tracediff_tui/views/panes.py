@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.text import Text
 
 from tracediff_tui import palette
@@ -38,6 +40,27 @@ def histograms(elements: Elements, sort: str, *, wide: bool, plain: bool) -> tup
         return relative, Text()
     ulp = text("distance in ulp", ULP_WORDS, elements.ulp_counts.tolist())
     return (ulp if wide or sort != "rel" else relative), relative
+
+
+def facts_text(lines: Sequence[str], width: int, *, sided: bool, plain: bool) -> Text:
+    """Return what is said about a tensor, the third and fourth line in the colours of A and B.
+
+    Args:
+        lines: What is said.
+        width: Of the screen.
+        sided: Whether there are lines of A and B.
+        plain: Whether to use ASCII only.
+    """
+    text = Text(end="", no_wrap=True)
+    for number, line in enumerate(lines):
+        shown = ascii_of(line) if plain else line
+        if plain and len(shown) > width - 2:
+            # Textual's own mark for what is cut off is not ASCII.
+            shown = shown[: width - 3] + "~"
+        style = {2: palette.BLUE, 3: palette.ORANGE}.get(number, "") if sided else ""
+        text.append(f" {shown}\n", style)
+    text.rstrip()
+    return text
 
 
 def drift_picture(overview: Overview, spot: Spot, room: int) -> tuple[Picture, int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -178,6 +178,31 @@ class RunGrid:
             count = int(self.odd[number, step])
             words.append(f"{count} element{'s are' if count > 1 else ' is'} NaN or infinite")
         return " · ".join(words)
+
+    def shown(
+        self, roles: tuple[str, ...], keep: Callable[[str], bool] | None, folded: Collection[str]
+    ) -> list[int | str]:
+        """Return what to show: numbers of rows, under the names of layers with several.
+
+        Args:
+            roles: Of these roles, the updates of weights with the weights; all where empty.
+            keep: Says of a label whether to keep the row; folds count for nothing then.
+            folded: Layers whose rows are hidden.
+        """
+        result: list[int | str] = []
+        seen = ""
+        for number, row in enumerate(self.rows):
+            role = "weight" if row.key[0] == "update" else row.key[0]
+            if roles and role not in roles:
+                continue
+            if keep is not None and not keep(f"{row.group} {label(row.key)}"):
+                continue
+            if row.group != seen and not row.alone:
+                result.append(row.group)
+            seen = row.group
+            if row.group not in folded or keep is not None:
+                result.append(number)
+        return result
 
     def broken(self) -> list[tuple[int, int]]:
         """Return where NaN or infinities first stand in each row: row and step, by step."""

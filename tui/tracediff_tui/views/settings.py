@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from tracediff.compare.parts import model_layers, optimizer_settings, same_setting
 from tracediff.model import Comparison
 from tracediff.report.terminal import printable
@@ -218,5 +220,9 @@ def settings_sheet(rows: tuple[Setting, ...], comparison: Comparison | None) -> 
                 {"section": r.section, "key": r.key, "a": r.a, "b": r.b, "mark": r.mark}
                 for r in rows
             ]
+        },
+        arrays={
+            name: np.array([getattr(row, name) for row in rows])
+            for name in ("section", "key", "a", "b", "mark")
         },
     )

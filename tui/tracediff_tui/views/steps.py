@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tracediff.compare import Examination
 from tracediff.compare.parts import Judged, Place, recorded_step, stage_of
-from tracediff.errors import NotKept
 from tracediff.model import DriftRow, Moment
 from tracediff.report.comparison import phrases
 from tracediff.report.terminal import printable
 from tracediff.trace import Run
 from tracediff_tui.sheet import Sheet
 from tracediff_tui.views.places import Key, Shown, Spot, label
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 HEADER = ("#", "stage", "tensor", "shape", "rel L2", "ulp", "abs", "first", "verdict")
 
@@ -149,54 +144,6 @@ def short_type(dtype: str) -> str:
     return (
         dtype.replace("bfloat", "bf").replace("float", "f").replace("uint", "u").replace("int", "i")
     )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Curve:
-    """One scalar of a run over its steps.
-
-    Attributes:
-        name: What it is called.
-        values: One a step; NaN where it was not kept.
-        kept: Where it was.
-    """
-
-    name: str
-    values: NDArray[np.float64]
-    kept: NDArray[np.bool_]
-
-    def words(self, step: int, *, digits: int) -> str:
-        """Return the value at a step; ``-`` where it was not kept."""
-        if not (0 <= step < len(self.kept) and self.kept[step]):
-            return "-"
-        value = float(self.values[step])
-        return phrases.number(value, digits=digits) if math.isfinite(value) else f"{value}"
-
-
-def curve(run: Run, role: str, steps: int, *, cancelled: object = None) -> Curve | None:
-    """Return the scalar of a role over the steps, or None where the run has none.
-
-    Args:
-        run: The run.
-        role: ``loss`` or ``learning_rate``.
-        steps: How many steps.
-        cancelled: Called now and then; true ends it early.
-    """
-    tensors = [tensor for tensor in run.tensors if tensor.role == role and tensor.shape == ()]
-    if not tensors:
-        return None
-    tensor = tensors[0]
-    values, there = np.full(steps, np.nan), np.zeros(steps, np.bool_)
-    kept = run.kept(tensor)[:steps]
-    for step in np.flatnonzero(kept).tolist():
-        if callable(cancelled) and cancelled():
-            break
-        try:
-            values[step] = float(run.read(tensor, step))
-            there[step] = True
-        except NotKept:
-            continue
-    return Curve(tensor.name, values, there)
 
 
 @dataclass(frozen=True, slots=True)

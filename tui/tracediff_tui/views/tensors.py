@@ -11,7 +11,7 @@ from tracediff.errors import TracediffError
 from tracediff.report.comparison import phrases
 from tracediff.report.terminal import printable
 from tracediff_tui.sheet import Sheet
-from tracediff_tui.views import summaries
+from tracediff_tui.views import kept
 from tracediff_tui.views.cells import cell_words, layer_words
 from tracediff_tui.views.elements import HEADER, Elements, Side
 from tracediff_tui.views.places import Spot, label, names_of
@@ -77,7 +77,7 @@ def facts(
         ]
     elif summary is not None:
         lines += [
-            f"{name} {summaries.side_words(side.statistics)} sha {digest(found, spot, name)}"
+            f"{name} {kept.side_words(side.statistics)} sha {digest(found, spot, name)}"
             for name, side in (("A", summary.here.a), ("B", summary.here.b))
             if side is not None
         ]

@@ -14,7 +14,7 @@ from textual.widgets import Static
 
 from tracediff.report.terminal import display_width, shorten
 from tracediff_tui.ascii import ascii_of
-from tracediff_tui.keys import Key
+from tracediff_tui.registry import Key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
