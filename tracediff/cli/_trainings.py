@@ -12,6 +12,8 @@ from pathlib import Path
 from tracediff.errors import TracediffError, UsageError
 from tracediff.trace import open_trace
 
+_ENDED = "nothing is recorded"
+"""What the recorder says where it cannot record a training."""
 _LOOK = 2.0
 """Seconds between two looks at the trace that is being written."""
 
@@ -53,14 +55,14 @@ def train(
             raise
     lines = log.read_text(errors="replace").strip().splitlines()
     if status:
-        told = [line for line in lines if line.startswith(("error:", "tracediff:"))] or lines
+        told = [line for line in lines if line.startswith("error:")] or lines
         last = told[-1].removeprefix("error: ") if told else "it said nothing"
         raise TracediffError(
             f"{shlex.join(command)} ended with status {status}: {last}", hint=_advice(lines, log)
         )
     steps = recorded_steps(trace)
     if not steps:
-        told = [line for line in lines if line.startswith("tracediff:")]
+        told = [line for line in lines if line.startswith("tracediff:") and _ENDED in line]
         last = f" ({told[-1].removeprefix('tracediff: ')})" if told else ""
         raise TracediffError(
             f"{shlex.join(command)} ended well and recorded no step to {trace}{last}",
