@@ -9,11 +9,13 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import inspect
+import os
 import sys
 from types import ModuleType
 from typing import Any, Callable, Dict, Optional, Sequence
 
 from tracediff_hooks.callback import TraceCallback
+from tracediff_hooks.children import callback_of_this_process
 from tracediff_hooks.generations.gradient_registry import (
     OPTIMIZER_MODULES,
     WRAPPER_MODULES,
@@ -131,12 +133,22 @@ def _inherited(model: Any, name: str) -> Any:
     return None
 
 
+def _of_this_process(callback: Any) -> Any:
+    """The callback, or in a forked process one of its own; None where that cannot record."""
+    if getattr(callback, "process", os.getpid()) == os.getpid():
+        return callback
+    return callback_of_this_process()
+
+
 def _recorded(method: Any, callback: Any) -> Any:
     signature = inspect.signature(method)
 
+    given_callback = callback
+
     @functools.wraps(method)
     def fit(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if callback.busy:
+        callback = _of_this_process(given_callback)
+        if callback is None or callback.busy:
             # `fit` calls `fit_generator`, or a callback trains.
             return method(self, *args, **kwargs)
         try:
@@ -161,6 +173,6 @@ def _recorded(method: Any, callback: Any) -> Any:
         with callback.fitting():
             return method(*bound.args, **bound.kwargs)
 
-    wrapping = (*getattr(method, "recorded_by_tracediff", ()), callback)
+    wrapping = (*getattr(method, "recorded_by_tracediff", ()), given_callback)
     fit.recorded_by_tracediff = wrapping  # type: ignore[attr-defined]
     return fit

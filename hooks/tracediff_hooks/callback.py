@@ -123,6 +123,7 @@ class TraceCallback:
         self.model: Any = None
         self.validation_data: Any = None
         self.busy = False
+        self.process = os.getpid()
 
     def set_params(self, params: Mapping[str, Any]) -> None:
         """Takes what the framework tells of the fit, such as its number of epochs."""
@@ -269,6 +270,8 @@ class TraceCallback:
 
     def close(self) -> None:
         """Ends the trace; it happens by itself when the process ends."""
+        if self.process != os.getpid():
+            return  # the trace is that of the process which has forked this one
         self.stop("interrupted")
         self._recorder.close()
         if self._own is not None:

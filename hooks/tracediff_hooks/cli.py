@@ -193,6 +193,7 @@ def _record(options: argparse.Namespace) -> int:
     from tracediff_hooks import script
     from tracediff_hooks.attach import record_every_fit
     from tracediff_hooks.callback import TraceCallback
+    from tracediff_hooks.children import traces_of_children, watch_children
     from tracediff_hooks.replay import ReplayRefused
     from tracediff_hooks.witness import Witness
 
@@ -209,6 +210,9 @@ def _record(options: argparse.Namespace) -> int:
         callbacks.append(Witness())
     for callback in callbacks:
         record_every_fit(callback)
+    own = set(traces_of_children(options.output or ""))
+    if options.output and replay is None:
+        watch_children(options.output, {**_choices(options), "overwrite": False})
     try:
         script.run(options.script, options.arguments, module=options.module)
     except ReplayRefused as error:
@@ -219,7 +223,7 @@ def _record(options: argparse.Namespace) -> int:
             callback.close()
         if options.witness and used:
             callbacks[-1].save(options.witness)
-    if not used:
+    if not used and not (options.output and set(traces_of_children(options.output)) - own):
         return _trouble(
             f"{options.script} called no Model.fit, so nothing was recorded",
             "other ways of training are recorded by tracediff_hooks.record, see docs/capture.md",

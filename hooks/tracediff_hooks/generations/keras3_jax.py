@@ -6,7 +6,7 @@ It is read there, and copied: the step is given its buffers to write into.
 
 import contextlib
 import sys
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from tracediff_hooks.generations.step_taps import (
     replaced,
     scales_the_loss,
 )
-from tracediff_hooks.outputs import tensors_of
+from tracediff_hooks.outputs import LayerOutput, tensors_of
 from tracediff_hooks.replay.in_jax import JaxPlayer
 from tracediff_hooks.tensors import Key, Value
 
@@ -33,6 +33,7 @@ class JaxTaps(StepTaps):
     def __init__(self) -> None:
         super().__init__(None)
         self._trace: Any = None
+        self._order: List[str] = []
 
     @contextlib.contextmanager
     def collect_from(self, state: State) -> Iterator[None]:
@@ -44,6 +45,21 @@ class JaxTaps(StepTaps):
         # None where nothing is compiled.
         self._trace = next((_trace_of(v) for part in state for v in part), None)
         yield
+
+    def outputs(
+        self, batch: Mapping[Key, Any], activations: Sequence[LayerOutput] = ()
+    ) -> Dict[str, Any]:
+        """What the step is to return besides its logs."""
+        flat = super().outputs(batch, activations)
+        self._order = list(flat)
+        return flat
+
+    def values(
+        self, taps: Mapping[str, Any], weight_names: Mapping[int, str]
+    ) -> Tuple[Dict[Key, Value], List[Key]]:
+        """What came out of the step, in execution order: JAX returns dictionaries sorted."""
+        ordered = {place: taps[place] for place in self._order if place in taps}
+        return super().values({**ordered, **taps}, weight_names)
 
     def brought_out(self, argument: Any) -> List[Any]:
         """The layer outputs seen so far, as a derivative can return them beside its value.
