@@ -12,7 +12,7 @@ from support.screens import press, settle, status, text
 from tracediff_tui.keys import bindings_of, keys_of
 from tracediff_tui.registry import KEYS
 from tracediff_tui.screens.help import EXPLAINED
-from tracediff_tui.views.places import Spot, onsets
+from tracediff_tui.views.places import Spot, first_spot, onsets
 
 
 async def test_opens_on_the_first_divergence_and_its_cause(digits, begin):
@@ -376,6 +376,20 @@ async def test_at_begins_at_a_step_and_a_tensor(digits, begin):
         assert app.spot == Spot(("weight", "digit/kernel"), 37)
         await press(app, pilot, "escape")
         assert app.current_mode == "overview"
+
+
+@pytest.mark.parametrize("at", ["99:digit/kernel", "3:nowhere/kernel"])
+async def test_a_place_that_is_not_there_is_said_and_the_overview_shown(digits, begin, at):
+    app, told = begin(digits, at=at), []
+    async with app.run_test(
+        size=(120, 40), notifications=True, message_hook=lambda message: told.append(repr(message))
+    ) as pilot:
+        await settle(app, pilot)
+        assert app.current_mode == "overview"
+        assert app.spot == first_spot(digits)
+        assert any(
+            f"--at: there is no {what}" in one for one in told for what in ("step", "tensor")
+        )
 
 
 async def test_mouse_does_what_keys_do(digits, begin):

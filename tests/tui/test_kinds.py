@@ -67,7 +67,18 @@ def words_of(found):
 
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_two_keys_lead_to_the_worst_element_at_every_size(compared, begin, fault):
-    found = compared("base", fault)
+    await leads_to_the_worst_element(compared("base", fault), begin)
+
+
+@pytest.mark.exhaustive
+async def test_two_keys_lead_to_the_worst_element_on_every_stack(tmp_path, training, begin):
+    training.run(SCRIPT, tmp_path, "base", *FAULTS)
+    for fault in FAULTS:
+        runs = [open_trace(tmp_path / f"{name}.zarr").runs[0] for name in ("base", fault)]
+        await leads_to_the_worst_element(examine(*runs), begin)
+
+
+async def leads_to_the_worst_element(found, begin):
     first = words_of(found)["first_divergence"]
     for size in SIZES:
         app = begin(found)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tracediff.compare.parts import Series
 from tracediff.drift.cells import CELL
 from tracediff.errors import UsageError
+from tracediff.report.terminal import display_width
 from tracediff_tui import palette
 from tracediff_tui.columns import columns
 from tracediff_tui.sheet import Sheet, write
@@ -19,6 +20,7 @@ from tracediff_tui.views import settings
 from tracediff_tui.views.elements import bits_of, exact
 from tracediff_tui.views.overview import matcher
 from tracediff_tui.views.slices import Slice
+from tracediff_tui.widgets.heatmap import _shortened
 
 
 def cell(**fields) -> Series:
@@ -143,3 +145,13 @@ def test_an_export_overwrites_nothing_and_knows_its_formats(tmp_path):
         write(sheet, tmp_path / "no" / "a.md", svg="")
     write(sheet, tmp_path / "a.json", svg="")
     assert '"nan": null' in (tmp_path / "a.json").read_text()
+
+
+@given(st.text("abc層ー/_", max_size=40), st.integers(6, 30))
+def test_labels_keep_the_sign_before_them_and_never_take_more_room(name, width):
+    label = f"▸ {name}"
+    shown = _shortened(label, width)
+    assert display_width(shown) <= width
+    assert shown[:2] == "▸ "
+    assert shown == label or "…" in shown
+    assert (display_width(label) <= width) == (shown == label)

@@ -106,6 +106,7 @@ class TracediffApp(App[None]):
         self.done: tuple[int, int] | None = None
         self.history: list[str] = []
         self.waiting = 0
+        self._at_known = True
         if self.options.theme:
             self.theme = self.options.theme
         self.set_keymap(self.options.config.keymap())
@@ -206,12 +207,14 @@ class TracediffApp(App[None]):
             at = None if ":" in self.options.at else self.spot
             self.spot = parse_spot(self.options.at, keys=keys, run=self.a, steps=self.steps, at=at)
         except TracediffError as problem:
-            self.notify(f"--at: {problem.message}", severity="warning", markup=False)
+            hint = f" ({problem.hint})" if problem.hint else ""
+            self.notify(f"--at: {problem.message}{hint}", severity="warning", markup=False)
+            self._at_known = False
 
     def _go_deeper(self) -> None:
         """Go where the command line says, or as deep as Enter was pressed before."""
         deeper = ["step", "tensor"][: self.waiting]
-        if self.options.at:
+        if self.options.at and self._at_known:
             deeper = ["tensor"] if ":" in self.options.at else ["step"]
         if self.spot is not None and deeper and self.current_mode == self.home:
             self.history += [self.home, *deeper[:-1]]

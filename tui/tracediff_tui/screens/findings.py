@@ -149,11 +149,13 @@ class FindingsScreen(View):
         elif remark is not None:
             title, self.details = remark.code, remark_detail(remark, width)
         self.bar("cause").say(f"{dash * 3} {title} {dash * (self.size.width - len(title) - 6)}")
+        remedy = printable(finding.remedy) if finding and finding.remedy else None
         copied = f" ({self.tracediff.options.config.shown(key_of('copy'))} copies it)"
         rows = []
-        for line in self.details:
+        last = max((i for i, one in enumerate(self.details) if one.whole == remedy), default=-1)
+        for number, line in enumerate(self.details):
             leads = (line.spot is not None or line.settings) and line.head
-            end = f" {arrow}" if leads else copied if line.head == "try" else ""
+            end = f" {arrow}" if leads else copied if number == last else ""
             rows.append(Row((line.head, line.text + end)))
         of = (found, finding or remark)
         # Whoever comes back from a piece of evidence finds the cursor there.

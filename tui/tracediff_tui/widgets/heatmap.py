@@ -161,11 +161,15 @@ class Heatmap(Panel):
             text = palette.glyph(level, ascii_only=self.ascii_only) * ((stop - start) * width)
             style = base + palette.style(level)
             if start in marks:
-                text = marks[start].ljust(width, text[0])
-                style += Style(color="#ffffff", bold=True)
+                # The rest of the cell keeps its level's colour.
+                rest = text[0] * (width - 1)
+                here = row == self.row and start == self.column
+                mark_style = style + Style(color="#ffffff", bold=True, reverse=here)
+                result += [Segment(marks[start], mark_style), Segment(rest, style)]
+                continue
             if row == self.row and start == self.column:
                 style += Style(reverse=True, bold=True)
-                if level in (palette.EQUAL, palette.ABSENT) and start not in marks:
+                if level in (palette.EQUAL, palette.ABSENT):
                     style = base + Style(reverse=True)
             result.append(Segment(text, style))
         return result

@@ -56,7 +56,10 @@ class Bar(Static):
         if room < 12:
             return Text(shorten(left, max(1, width)), no_wrap=True, end="")
         if display_width(left) > room:
-            left = left[: max(0, room - 1)] + ("~" if plain else "…")
+            left = left[: max(0, room - 1)]
+            while display_width(left) > room - 1:
+                left = left[:-1]
+            left += "~" if plain else "…"
         gap = width - display_width(left) - display_width(right)
         return Text(left + " " * max(0, gap) + right, no_wrap=True, end="")
 
