@@ -13,7 +13,7 @@ from tracediff.compare._figures import first_bits, nan_safe, ratio, smallest, su
 from tracediff.compare._floor import largest_over_floor, source_at
 from tracediff.compare._own_batches import beside
 from tracediff.diagnose import Case, agreed_before
-from tracediff.drift import Course, Series, Track, growth, measure, squeezed
+from tracediff.drift import Course, Series, Track, growth, largest_possible, measure, squeezed
 from tracediff.model import (
     Difference,
     DriftRow,
@@ -139,7 +139,7 @@ def _row(onset: Onset, one: Judged) -> DriftRow:
             max=math.nan if blind else nan_safe(np.max, np.r_[series, known["relative_l2"]]),
         ),
         max_abs=math.nan
-        if unseen
+        if blind or np.isnan(known["max_abs"]).any()
         else float(np.nan_to_num(everything["max_abs"]).max(initial=0.0)),
         max_ulp=None if unseen or not track.floats else int(everything["max_ulp"].max(initial=0)),
         cosine=smallest(known["cosine"]) if gradients else None,
@@ -178,11 +178,13 @@ def _course(everything: Series, drift: NDArray[np.float64], *, before: bool) -> 
 def _passing(cells: Series, unit: NDArray[np.float64]) -> float | None:
     """Return the largest difference in terms of ``unit`` at any step, or None for no number."""
     apart = cells["present"] & cells["differs"]
-    wrong = ~cells["known"] | cells["estimated"] | cells["reshaped"] | (cells["mismatched"] > 0)
+    wrong = ~cells["known"] | cells["reshaped"] | (cells["mismatched"] > 0)
     if (apart & wrong).any():
         return None
-    some = apart & (cells["max_abs"] > 0.0)
-    return float((cells["max_abs"][some] / unit[some]).max(initial=0.0))
+    largest = largest_possible(cells)
+    some = apart & (largest > 0.0)
+    found = float((largest[some] / unit[some]).max(initial=0.0))
+    return found if math.isfinite(found) else None
 
 
 def _quantiles(cell: Any, name: str) -> tuple[float, ...] | None:
@@ -206,7 +208,9 @@ def _update_row(cells: Series, *, floats: bool) -> UpdateRow:
     return UpdateRow(
         relative_l2=summarised(series, apart=apart),
         max_abs=math.nan if unseen else float(known["max_abs"].max(initial=0.0)),
-        max_ulp=int(known["max_ulp"].max(initial=0)) if floats and not unseen else None,
+        max_ulp=None
+        if unseen or known["estimated"].any() or not floats
+        else int(known["max_ulp"].max(initial=0)),
         cosine=smallest(known["cosine"]),
         sign_agreement=smallest(known["sign_agreement"]),
         norm_ratio=None if last is None else ratio(float(last["norm_b"]), float(last["norm_a"])),

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from tracediff.drift import Series
+from tracediff.drift import Series, largest_possible
 from tracediff.errors import UsageError
 from tracediff.model import Unpaired
 from tracediff.onset import Judged
@@ -153,7 +153,7 @@ def _beyond(cells: Series, bound: Bound) -> np.ndarray[tuple[int, ...], np.dtype
         return np.zeros(len(cells), bool)
     allowed = bound.allowed(cells["peak"])
     wrong = ~cells["known"] | cells["reshaped"] | (cells["mismatched"] > 0)
-    beyond = wrong | ~(cells["max_abs"] <= allowed)
+    beyond = wrong | ~(largest_possible(cells) <= allowed)
     return np.asarray(cells["present"] & cells["differs"] & beyond)
 
 

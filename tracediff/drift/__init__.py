@@ -4,6 +4,7 @@ from tracediff.drift.cells import QUANTILES as QUANTILES
 from tracediff.drift.cells import SAMPLE as SAMPLE
 from tracediff.drift.cells import Series as Series
 from tracediff.drift.cells import sample_places as sample_places
+from tracediff.drift.estimate import largest_possible as largest_possible
 from tracediff.drift.growth import Course as Course
 from tracediff.drift.growth import growth as growth
 from tracediff.drift.measure import Drift as Drift

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from tracediff.trace import Sketch
+import numpy as np
+
+from tracediff.drift.cells import Series
+from tracediff.trace import SKETCH_ERROR, Sketch
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +27,7 @@ class EstimatedDrift:
         norm_a: L2 norm of A; NaN where an element is not finite.
         norm_b: L2 norm of B.
         norm_difference: L2 norm of the difference.
+        max_abs: Largest absolute difference; None where a sketch does not tell elements apart.
     """
 
     size: int
@@ -27,6 +35,7 @@ class EstimatedDrift:
     norm_a: float
     norm_b: float
     norm_difference: float
+    max_abs: float | None = None
 
     @property
     def relative_l2(self) -> float:
@@ -46,4 +55,16 @@ def estimate(a: Sketch, b: Sketch) -> EstimatedDrift | None:
         norm_a=a.norm,
         norm_b=b.norm,
         norm_difference=a.distance(b),
+        # Up to its width a sketch holds the elements themselves, some with their signs turned.
+        max_abs=float(np.abs(a.numbers - b.numbers).max(initial=0.0)) if a.exact else None,
     )
+
+
+def largest_possible(cells: Series) -> NDArray[np.float64]:
+    """Return what no element of a tensor differs by more than, at each step.
+
+    Where only the norm of the difference was estimated, that is the norm and four times its error:
+    no element exceeds the norm.
+    """
+    norm = cells["norm_difference"] * (1.0 + 4.0 * SKETCH_ERROR)
+    return np.where(cells["estimated"] & np.isnan(cells["max_abs"]), norm, cells["max_abs"])

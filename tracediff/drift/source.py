@@ -78,6 +78,13 @@ class Source:
         moment = MOMENTS[point % 2 if self.tensor.table == "state" else 0]
         return self.run.sketch(self.tensor, int(self.steps[point // 2]), moment)
 
+    def peak(self, point: int) -> float:
+        """Return the largest magnitude of the value at a point; NaN where it is not known."""
+        assert self.tensor is not None, "implied values have no sketch"
+        moment = MOMENTS[point % 2 if self.tensor.table == "state" else 0]
+        found = self.run.statistics(self.tensor, int(self.steps[point // 2]), moment)
+        return math.nan if found is None else max(abs(found.min), abs(found.max))
+
     def read(self, points: NDArray[np.int64]) -> list[Values]:
         """Return the values at some points, in few arrays of shape (n, ...).
 

@@ -7,7 +7,7 @@ and by several threads; what is kept is a few numbers a step.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,12 +20,12 @@ from tracediff.drift.cells import (
     moved_cells,
     unknown_cells,
 )
-from tracediff.drift.estimate import estimate
+from tracediff.drift.estimate import EstimatedDrift, estimate
 from tracediff.drift.measure import squeezed_shape, ulp_unit
 from tracediff.drift.source import Source, side_by_side
 from tracediff.drift.updates import UPDATE, update_rows
 from tracediff.model import Pair
-from tracediff.trace import Run
+from tracediff.trace import Run, Tensor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -106,6 +106,7 @@ class Follower:
         self._update = np.zeros(self._steps, UPDATE) if wanted else None
         self._updates = self._steps_to_update() if wanted else np.zeros(0, np.int64)
         self._moves = self._moves_so_far() if wanted else None
+        self._sketched_updates = self._updates_to_estimate() if wanted else np.zeros(0, np.int64)
 
     def _find_points(self, *, scalar: bool) -> None:
         """Work out which values to read: of equal pairs of digests only the first."""
@@ -160,6 +161,14 @@ class Follower:
         cells[apart] = unknown_cells(1)[0]
         return cells
 
+    def _updates_to_estimate(self) -> NDArray[np.int64]:
+        """Return the steps whose updates differ and are known by the sketches of both ends."""
+        assert self._moves is not None
+        there = self.a.sketched & self.b.sketched
+        wanted = self._moves["differs"] & there[::2] & there[1::2]
+        wanted[self._updates] = False
+        return np.flatnonzero(wanted)
+
     @property
     def nbytes(self) -> int:
         """The bytes of all values of both runs, read or not; 0 where their shapes vary."""
@@ -168,6 +177,7 @@ class Follower:
     def blocks(self) -> list[tuple[int, int]]:
         """Return the blocks to work on, as ranges of steps; none where digests are all equal."""
         steps = np.union1d(np.union1d(self._points, self._sketched) // 2, self._updates)
+        steps = np.union1d(steps, self._sketched_updates)
         if not len(steps):
             return []
         sources = [self.a, self.b] + [one for pair in self._inputs for one in pair]
@@ -192,6 +202,9 @@ class Follower:
         first, last = np.searchsorted(self._updates, [start, stop])
         if last > first:
             self._measure_updates(self._updates[first:last])
+        first, last = np.searchsorted(self._sketched_updates, [start, stop])
+        for step in self._sketched_updates[first:last].tolist():
+            self._estimate_update(step)
 
     def _measure(self, first: int, last: int) -> None:
         points = self._points[first:last]
@@ -216,20 +229,36 @@ class Follower:
         one, other = self.a.tensor, self.b.tensor
         assert one is not None  # Without a tensor there is no sketch.
         assert other is not None
-        shapes = [None if t.shape is None else squeezed_shape(t.shape) for t in (one, other)]
-        drift = None
-        if None in shapes or shapes[0] == shapes[1]:
-            drift = estimate(self.a.sketch(point), self.b.sketch(point))
-        cell = self._estimates[number : number + 1]
-        cell["reshaped"] = drift is None
-        if drift is None or np.isnan(drift.norm_difference):
+        if not self._of_one_shape(one, other):
+            self._estimates["reshaped"][number] = True
             return
+        drift = estimate(self.a.sketch(point), self.b.sketch(point))
         other_bits = bool(self._unequal[point]) and self._same_encoding
-        cell["known"] = cell["estimated"] = True
-        cell["differs"] = drift.norm_difference > 0.0 or other_bits
-        cell["relative_l2"], cell["size"] = drift.relative_l2, drift.size
-        cell["norm_a"], cell["norm_b"] = drift.norm_a, drift.norm_b
-        cell["norm_difference"] = drift.norm_difference
+        _fill_in(self._estimates[number : number + 1], drift, other_bits=other_bits)
+        if drift is not None:
+            peak = max(side.peak(point) for side in (self.a, self.b))
+            self._estimates["peak"][number] = peak
+
+    def _estimate_update(self, step: int) -> None:
+        """As `_estimate`, for what a step did: a sketch is linear, so it tells that, too."""
+        one, other = self.a.tensor, self.b.tensor
+        assert one is not None
+        assert other is not None
+        assert self._moves is not None
+        if not self._of_one_shape(one, other):
+            return
+        sketches = [
+            replace(after, numbers=after.numbers - before.numbers)
+            for side in (self.a, self.b)
+            for before, after in [(side.sketch(2 * step), side.sketch(2 * step + 1))]
+        ]
+        _fill_in(self._moves[step : step + 1], estimate(*sketches), other_bits=False)
+
+    @staticmethod
+    def _of_one_shape(one: Tensor, other: Tensor) -> bool:
+        """Say whether two shapes are the same; those that vary are told by their sizes only."""
+        shapes = [None if t.shape is None else squeezed_shape(t.shape) for t in (one, other)]
+        return None in shapes or shapes[0] == shapes[1]
 
     def _measure_updates(self, steps: NDArray[np.int64]) -> None:
         assert self._update is not None  # there are no steps to update otherwise
@@ -299,6 +328,20 @@ _MIX = np.array(
     [0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93], np.uint64
 )
 """Odd numbers that make one hash of a pair of digests, which are hashes themselves."""
+
+
+def _fill_in(cell: Series, drift: EstimatedDrift | None, *, other_bits: bool) -> None:
+    """Write into one cell what sketches tell, which is nothing where an element is not finite."""
+    cell["reshaped"] = drift is None
+    if drift is None or np.isnan(drift.norm_difference):
+        return
+    cell["known"] = cell["estimated"] = True
+    cell["differs"] = drift.norm_difference > 0.0 or other_bits
+    cell["relative_l2"], cell["size"] = drift.relative_l2, drift.size
+    cell["norm_a"], cell["norm_b"] = drift.norm_a, drift.norm_b
+    cell["norm_difference"] = drift.norm_difference
+    if drift.max_abs is not None:
+        cell["max_abs"] = drift.max_abs
 
 
 def follower(
