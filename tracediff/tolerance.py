@@ -134,6 +134,8 @@ CONDITION = {"activation": 2.0, "loss": 2.0, "gradient": 5.0, "metric": 5.0}
 """How many times the drift of the weights that went in may come out of what is computed."""
 GRADIENT_CONDITION = 3.0
 """The same for gradients, times the root of rows in the batch times layers, where that is more."""
+SLOT_CONDITION = 2.0
+"""How many times the drift of gradients a slot may follow them by: a square doubles it."""
 GROWTH_STEPS = 10
 """Steps for which a drift must have been non-zero to be taken for rounding that grows."""
 STATISTIC_FACTOR = 3.0

@@ -154,6 +154,18 @@ class Values:
                 return float(np.sqrt(np.dot(values, values)))
         return float("nan")
 
+    def moved(self, track: Track) -> NDArray[np.float64]:
+        """Return the L2 norm of each update of A's weight as its sketches tell it, 0 elsewhere."""
+        result = np.zeros(len(track.after))
+        tensor = None if track.pair.a is None else self._a.find(track.pair.role, track.pair.a)
+        if tensor is None:
+            return result
+        known = [self._a.sketched(tensor, moment) for moment in ("before", "after")]
+        for step in map(int, np.flatnonzero(known[0] & known[1] & track.after["estimated"])):
+            one, other = (self._a.sketch(tensor, step, moment) for moment in ("before", "after"))
+            result[step] = one.distance(other)
+        return result
+
     def rows(self, step: int) -> int:
         """Return the number of samples in the batch of a step; 0 where it is not known."""
         if step not in self._rows:

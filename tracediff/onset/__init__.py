@@ -82,7 +82,8 @@ def find_onset(judged: Mapping[Key, Judged], *, kinks: bool = False) -> Onset:
     tracks, noise = {}, {}
     for key, one in judged.items():
         tracks[key], noise[key] = one.track, one.noise
-    causal = _causal(judged, run_wide(tracks, noise, count), count)
+    statistics = {key for key, one in judged.items() if one.statistic}
+    causal = _causal(judged, run_wide(tracks, noise, statistics, count), count)
     first = _first(causal)
     while kinks and first is not None and flipped(judged[first.track.pair.key], first):
         causal = {key: _without(one, first.step) for key, one in causal.items()}

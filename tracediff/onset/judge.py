@@ -12,8 +12,15 @@ from numpy.typing import NDArray
 from tracediff.drift import Series, Track
 from tracediff.names import split_slot
 from tracediff.onset.level import Level, spread_of_logits
-from tracediff.onset.noise import GradientNorms, Key, following, noise_driven, noisy_gradients
-from tracediff.onset.past import relaxed, run_wide
+from tracediff.onset.noise import (
+    GradientNorms,
+    Key,
+    following,
+    noise_driven,
+    noisy_gradients,
+    normalised_layers,
+)
+from tracediff.onset.past import relaxed, run_wide, scaled
 from tracediff.onset.probes import began
 from tracediff.onset.roundings import Roundings
 from tracediff.onset.spread import Spread
@@ -21,6 +28,8 @@ from tracediff.tolerance import (
     CONDITION,
     EPS32,
     GRADIENT_FLOOR,
+    NOISE_GRADIENT,
+    SLOT_CONDITION,
     STATISTIC_FEEDBACK,
     STATISTIC_UPDATE,
     SYSTEMATIC_UPDATE,
@@ -88,6 +97,7 @@ def judge(
     norm: Callable[[Track, int], float],
     rows: Callable[[int], int],
     roundings: Roundings,
+    moved: Callable[[Track], Numbers] | None = None,
     eps: float = EPS32,
     age: int = 0,
     spread: Mapping[Key, Spread] | None = None,
@@ -102,6 +112,7 @@ def judge(
         norm: The norm of a gradient where both runs agree in it.
         rows: The number of samples in the batch of a step.
         roundings: How many roundings lie on the way to each tensor.
+        moved: Estimates the L2 norm of each step's update of a weight whose elements were not kept.
         eps: Machine epsilon in which the runs compute, where that is coarser than what they store.
         age: How many steps the runs have behind them where the comparison begins.
         spread: What repeats of the runs measure of their noise.
@@ -116,18 +127,25 @@ def judge(
         for key, track in tracks.items()
         if key[0] in ("gradient", "applied_gradient")
     }
-    tiny = {key: noisy_gradients(tracks[key], norms, flags) for key, flags in wide.items()}
+    normalised = normalised_layers(about)
+    cancelling = {key: _cancelling(tracks[key], normalised, roundings, eps) for key in wide}
+    tiny = {
+        key: noisy_gradients(tracks[key], norms, flags, share=max(NOISE_GRADIENT, cancelling[key]))
+        for key, flags in wide.items()
+    }
     noise = noise_driven(tracks, tiny, wide)
     noise |= following(tracks, noise, about)
     judged: dict[Key, Judged] = {}
     modelled: dict[Key, Numbers] = {}
     entering, drift = np.zeros(count), _weights_drift(tracks, noise, count)
-    envelope, logits = run_wide(tracks, noise, count), spread_of_logits(tracks, about, count)
+    statistics = {key for key in tracks if key[0] == "weight" and trainable.get(key[1]) is False}
+    envelope = run_wide(tracks, noise, statistics, count)
+    logits = spread_of_logits(tracks, about, count)
     conditions = {
         **CONDITION,
         "gradient": gradient_condition(roundings.rows, roundings.layers),
     }
-    for key, track in _weights_first(tracks):
+    for key, track in _in_turn(tracks):
         role, name = key
         kind = kind_of(role, trainable=trainable.get(name))
         unit = _eps(track, eps)
@@ -136,13 +154,18 @@ def judge(
         quiet_steps = noise.get(key, np.zeros(count, bool))
         if track.before is not None:
             begin = start, age
+            if role == "slot" and track.pair.layer in normalised:
+                # What cancellation leaves in a gradient goes into the slots, at their full size.
+                level = level.at_least(_of_gradient(judged, split_slot(name)[0], count))
             modelled[key] = level.grown
             if key in floors:
                 level = level.at_least(floors[key].level)
             back = roundings.to("gradient", track.pair.order)
-            moved = (
-                tolerance("gradient", np.zeros(count, np.int64), eps=unit, roundings=back) * logits
-            )
+            share = tolerance("gradient", np.zeros(count, np.int64), eps=unit, roundings=back)
+            share = np.maximum(SYSTEMATIC_UPDATE, share * logits)
+            unkept = role == "weight" and bool(track.after["estimated"].any())
+            if unkept and moved is not None and track.update is not None:
+                level = level.plus(_of_updates(track, share * moved(track)))
             one = _judge_state(
                 track,
                 level,
@@ -150,7 +173,7 @@ def judge(
                 external.get(key),
                 unit,
                 begin,
-                share=np.maximum(SYSTEMATIC_UPDATE, moved),
+                share=share,
             )
             one = replace(one, statistic=kind == "moving statistic")
             judged[key] = one
@@ -170,7 +193,8 @@ def judge(
             allowed = relaxed(level.within(track, before=False), track.after)
         after = _significant(track.after, allowed, elementwise(kind, eps=unit))
         if kind == "gradient":
-            after &= ~_below_floor(track, after, allowed, norms, unit)
+            floor = max(GRADIENT_FLOOR * max(1.0, unit / EPS32), cancelling[key])
+            after &= ~_below_floor(track, after, allowed, norms, floor)
         if role == "metric":
             after &= ~_few_flips(track, after, tracks, rows)
         zeros = np.zeros(count, bool)
@@ -191,8 +215,19 @@ def _wide(track: Track, numbers: NDArray[np.int64], eps: float) -> Flags:
     return np.asarray(track.after["differs"] & ~(track.after["relative_l2"] <= allowed))
 
 
-def _weights_first(tracks: Mapping[Key, Track]) -> list[tuple[Key, Track]]:
-    return sorted(tracks.items(), key=lambda item: item[0][0] != "weight")
+def _in_turn(tracks: Mapping[Key, Track]) -> list[tuple[Key, Track]]:
+    """Return weights first, which all else is computed from, and slots last: of gradients."""
+    turns = {"weight": 0, "slot": 2}
+    return sorted(tracks.items(), key=lambda item: turns.get(item[0][0], 1))
+
+
+def _of_gradient(judged: Mapping[Key, Judged], weight: str, count: int) -> Numbers:
+    """Return by how much slots may differ for what rounding made of a weight's gradients so far."""
+    one = judged.get(("applied_gradient", weight)) or judged.get(("gradient", weight))
+    if one is None or not count:
+        return np.zeros(count)
+    within = np.where(one.after | one.noise, 0.0, scaled(one.track.after))
+    return np.asarray(SLOT_CONDITION * np.maximum.accumulate(within))
 
 
 def _weights_drift(tracks: Mapping[Key, Track], noise: Mapping[Key, Flags], count: int) -> Numbers:
@@ -217,6 +252,13 @@ def _significant(cells: Series, allowed: Numbers, per_element: float) -> Flags:
     return np.asarray(cells["present"] & cells["differs"] & beyond)
 
 
+def _of_updates(track: Track, parts: Numbers) -> Numbers:
+    """Return what parts of each update so far, as L2 norms, come to beside the tensor's norm."""
+    size = np.nan_to_num(np.maximum(track.after["norm_a"], track.after["norm_b"]))
+    together = np.cumsum(np.nan_to_num(parts))
+    return np.asarray(np.divide(together, size, out=np.zeros(len(size)), where=size > 0.0))
+
+
 def _judge_state(
     track: Track,
     level: Level,
@@ -233,9 +275,7 @@ def _judge_state(
     if update is not None:
         # Elements whose gradient is noise move at full speed under adaptive optimizers; and a
         # weight that began at zero is nothing but the sum of its updates.
-        size = np.maximum(after["norm_a"], after["norm_b"])
-        moved = np.cumsum(update["noise"] + share * update["norm"])
-        level = level.plus(np.divide(moved, size, out=np.zeros(count), where=size > 0.0))
+        level = level.plus(_of_updates(track, update["noise"] + share * update["norm"]))
     element = np.inf
     changed = external if external is not None else np.zeros(count, bool)
     # Where a step's update is compared as such, it shows what came all at once, and better.
@@ -269,12 +309,24 @@ def _judge_state(
     )
 
 
+def _cancelling(
+    track: Track, normalised: frozenset[str], roundings: Roundings, eps: float
+) -> float:
+    """Return the share of all gradients that rounding makes of one which is left by cancellation.
+
+    It is the level of a gradient, held against all of them together; 0 for other gradients.
+    """
+    if track.pair.layer not in normalised:
+        return 0.0
+    way, unit = roundings.to("gradient", track.pair.order), _eps(track, eps)
+    return float(tolerance("gradient", np.zeros(1, np.int64), eps=unit, roundings=way)[0])
+
+
 def _below_floor(
-    track: Track, flagged: Flags, allowed: Numbers, norms: GradientNorms, eps: float
+    track: Track, flagged: Flags, allowed: Numbers, norms: GradientNorms, floor: float
 ) -> Flags:
     """Say where a gradient differs by no more than cancellation among all of them explains."""
     result = np.zeros(len(flagged), bool)
-    floor = GRADIENT_FLOOR * max(1.0, eps / EPS32)
     for step in map(int, np.flatnonzero(flagged)):
         cell = track.after[step]
         if not cell["known"] or cell["mismatched"]:

@@ -59,15 +59,40 @@ class GradientNorms:
         return self._known[role, step]
 
 
+def normalised_layers(about: Mapping[str, Any]) -> frozenset[str]:
+    """Return the layers whose outputs go straight into a normalisation.
+
+    That takes mean and scale away again, so the gradients of what made them are what large terms
+    leave when they cancel: all of a bias, and of a kernel what lies along the kernel itself.
+    """
+    return frozenset(
+        str(name)
+        for layer in model_layers(about)
+        if "Normalization" in class_name(layer.get("class"))
+        for name in layer.get("inputs") or ()
+    )
+
+
 def noisy_gradients(
-    track: Track, norms: GradientNorms, candidates: NDArray[np.bool_]
+    track: Track,
+    norms: GradientNorms,
+    candidates: NDArray[np.bool_],
+    *,
+    share: float = NOISE_GRADIENT,
 ) -> NDArray[np.bool_]:
-    """Say at which ``candidates`` a gradient is noise: tiny beside all others, in both runs."""
+    """Say at which ``candidates`` a gradient is noise: tiny beside all others, in both runs.
+
+    Args:
+        track: The gradient.
+        norms: The norms of all gradients.
+        candidates: The steps that are asked for.
+        share: What is tiny, of the norm of all gradients.
+    """
     result = np.zeros(len(candidates), bool)
     for step in map(int, np.flatnonzero(candidates)):
         cell = track.after[step]
         larger = max(float(cell["norm_a"]), float(cell["norm_b"]))
-        result[step] = larger < NOISE_GRADIENT * norms.total(track.pair.role, step)
+        result[step] = larger < share * norms.total(track.pair.role, step)
     return result
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,13 +45,25 @@ def scaled(cells: Series) -> Numbers:
     )
 
 
-def run_wide(tracks: Mapping[Key, Track], noise: Mapping[Key, Flags], count: int) -> Numbers:
-    """Return the running maximum over steps of how far all weights, or gradients, differ."""
+def run_wide(
+    tracks: Mapping[Key, Track],
+    noise: Mapping[Key, Flags],
+    statistics: AbstractSet[Key],
+    count: int,
+) -> Numbers:
+    """Return the running maximum over steps of how far all weights, or gradients, differ.
+
+    Args:
+        tracks: All tracks.
+        noise: Where differences are noise, which counts for nothing.
+        statistics: State that moves without being trained: it enters no step of training.
+        count: How many steps are compared.
+    """
     result = np.zeros(count)
     for role in ("weight", "gradient", "applied_gradient"):
         squares, sizes = np.zeros(count), np.zeros(count)
         for key, track in tracks.items():
-            if key[0] == role:
+            if key[0] == role and key not in statistics:
                 cells = track.after
                 counted = cells["differs"] & cells["known"]
                 if key in noise:
