@@ -1,7 +1,8 @@
-"""Prints, for each stack of the tests, what recording costs as a ratio to a plain fit.
+"""Prints a table, in Markdown, of what recording costs as a ratio to a plain fit.
 
-Median and range of five; beside it raw bytes appended by a thread, TensorBoard and smdebug.
-Names of models (mlp, cnn, large) and of stacks choose among them.
+`python benchmarks/bench_recording.py [STACK ...] [MODEL ...]`: by default the stacks that `make
+test` uses, and the models mlp, cnn and large. Median and range of some rounds; beside each level
+raw bytes appended by a thread, TensorBoard and smdebug.
 """
 
 import sys
@@ -13,14 +14,37 @@ sys.path.insert(0, str(ROOT / "tests"))
 from stacks import build  # noqa: E402 - found through the line above
 from support.stacks import Stack  # noqa: E402
 
-if __name__ == "__main__":
-    chosen = [name for name in build.names() if name in sys.argv[1:]] or build.names()
-    models = [word for word in sys.argv[1:] if word in ("mlp", "cnn", "large")]
-    for name in chosen:
+MODELS = ("mlp", "cnn", "large")
+COLUMNS = (
+    "stack",
+    "model",
+    "",
+    "time / plain",
+    "range",
+    "processor time / plain",
+    "MB a step",
+    "MB more memory",
+    "s to the end",
+)
+
+
+def main(words):
+    """Measures the stacks and models that are named, or all that are meant by default."""
+    stacks = [word for word in words if word in build.names()]
+    stacks = stacks or [name for name in build.names() if not build.is_exhaustive(name)]
+    models = [word for word in words if word in MODELS] or MODELS
+    print("| " + " | ".join(COLUMNS) + " |")
+    print("|---" * len(COLUMNS) + "|", flush=True)
+    for name in stacks:
         found = build.find(name)
         if found.python is None:
-            print(f"{name}: {found.reason}")
+            print(f"| {name} | | not measured: {found.reason} |")
             continue
-        print(name)
         program = ROOT / "benchmarks/programs/recording.py"
-        print(Stack(name, found.python).run(program, *models, timeout=3600).stdout)
+        done = Stack(name, found.python).run(program, *models, "--name", name, timeout=3600)
+        print("".join(line + "\n" for line in done.stdout.splitlines() if line[:1] == "|"), end="")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,8 +1,10 @@
 """Prints what recording costs on this stack, as ratios to a plain fit of the same model.
 
-`python recording.py [MODEL ...] [--steps N] [--rounds N]`. Runs on every stack. The conditions take
-turns in one process, so that a noisy machine disturbs them alike; the first fit of each compiles
-and is not counted, nor are the first steps of each fit.
+`python recording.py [MODEL ...] [--name STACK] [--steps N] [--rounds N]` prints rows of a table in
+Markdown. Runs on every stack. The conditions take turns in one process, so that a noisy machine
+disturbs them alike; the first fit of each compiles and is not counted, nor are the first steps of
+each fit. Two rows are no training: how long the same process takes to hash as many bytes as a step
+has, and to copy them, with one thread and nothing else to do.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import xxhash
 
 try:
     import keras
@@ -210,56 +213,104 @@ def measure(model, x, y, batch, condition):
         shutil.rmtree(str(folder))
 
 
-def compare(name, make, steps, rounds):
-    """Prints a table of one model."""
+def limits(size, plain):
+    """Rows for hashing and for copying as many bytes as a step has, as ratios to a plain step."""
+    memory, copy = np.ones(size, np.uint8), np.empty(size, np.uint8)
+    actions = {
+        "(hashing a step's bytes)": lambda: xxhash.xxh3_128_intdigest(memory),
+        "(copying a step's bytes)": lambda: np.copyto(copy, memory),
+    }
+    for name, action in actions.items():
+        action()
+        taken = []
+        for _ in range(9):
+            start = time.perf_counter()
+            action()
+            taken.append((time.perf_counter() - start) / plain)
+        yield (
+            name,
+            f"+ {np.median(taken):.3f}",
+            f"{min(taken):.3f} to {max(taken):.3f}",
+            "",
+            "",
+            "",
+            "",
+        )
+
+
+def not_measured(error):
+    """Why a condition has no numbers, in a few words."""
+    missing = getattr(error, "name", None)
+    return f"not measured: {missing} is not installed" if missing else f"not measured: {error}"
+
+
+def compare(name, stack, make, steps, rounds):
+    """Prints the rows of one model."""
     model, shape, batch = make()
     model.compile("adam", "sparse_categorical_crossentropy")
     generator = np.random.RandomState(0)
     x = generator.rand(steps * batch, *shape).astype("float32")
     y = generator.randint(0, 10, steps * batch)
-    found = {}
+    found, missing = {}, {}
     for turn in range(rounds + 1):
         for condition, action in CONDITIONS.items():
+            if condition in missing:
+                continue
             try:
                 result = measure(model, x, y, batch, action)
             except Exception as error:  # noqa: BLE001 - a tool that this stack lacks
-                if not turn:
-                    print(f"{name:<6} {condition:<12} not measured: {error}", flush=True)
+                missing[condition] = not_measured(error)
                 continue
             if turn:
                 found.setdefault(condition, []).append(result)
     plain, plain_busy = np.array(found["plain"])[:, :2].T
-    print(
-        f"{name}: {model.count_params()} parameters, plain {1000 * np.median(plain):.1f} ms "
-        f"a step, {1000 * np.median(plain_busy):.1f} ms of processors"
-    )
-    columns = ("time/plain", "range", "cpu/plain", "MB a step", "MB memory", "s to end")
-    print(" " * 14 + "".join(f"{column:>14}" for column in columns))
-    for condition, results in found.items():
-        seconds, busy, size, memory, end = np.array(results).T
-        ratios = seconds / plain[: len(seconds)]
-        cells = (
-            f"{np.median(ratios):.2f}",
-            f"{ratios.min():.2f} to {ratios.max():.2f}",
-            f"{np.median(busy / plain_busy[: len(busy)]):.2f}",
-            f"{np.median(size) / 1e6:.3f}",
-            f"{np.median(memory) / 1e6:.0f}",
-            f"{np.median(end):.2f}",
+    rows = [
+        (
+            f"plain, {model.count_params() / 1e6:.2f} M parameters",
+            f"{1000 * np.median(plain):.1f} ms",
+            f"{1000 * plain.min():.1f} to {1000 * plain.max():.1f} ms",
+            f"{1000 * np.median(plain_busy):.1f} ms",
+            "",
+            "",
+            "",
         )
-        print(f"{condition:<14}" + "".join(f"{cell:>14}" for cell in cells), flush=True)
+    ]
+    for condition in list(CONDITIONS)[1:]:
+        if condition in missing:
+            rows.append((condition, missing[condition], "", "", "", "", ""))
+            continue
+        seconds, busy, size, memory, end = np.array(found[condition]).T
+        ratios = seconds / plain
+        rows.append(
+            (
+                condition,
+                f"{np.median(ratios):.2f}",
+                f"{ratios.min():.2f} to {ratios.max():.2f}",
+                f"{np.median(busy / plain_busy):.2f}",
+                f"{np.median(size) / 1e6:.3g}",
+                f"{np.median(memory) / 1e6:.0f}",
+                f"{np.median(end):.2f}",
+            )
+        )
+    # Adam: weights, two slots and gradients.
+    rows += limits(16 * model.count_params() + x[:batch].nbytes, np.median(plain))
+    for row in rows:
+        print("| " + " | ".join((stack, name, *row)) + " |", flush=True)
 
 
 def main():
-    """Prints a table for each model."""
+    """Prints the rows of each model."""
     parser = argparse.ArgumentParser()
     parser.add_argument("models", nargs="*", default=["mlp", "cnn", "large"])
+    parser.add_argument("--name", default="this")
     parser.add_argument("--steps", type=int, default=None)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=None)
     options = parser.parse_args()
-    default = {"mlp": 60, "cnn": 20, "large": 8}
-    for name in options.models:
+    default = {"mlp": (60, 5), "cnn": (15, 3), "large": (7, 2)}
+    for name in options.models or default:
         make = {"mlp": mlp, "cnn": cnn, "large": large}[name]
-        compare(name, make, options.steps or default[name], options.rounds)
+        steps, rounds = default[name]
+        compare(name, options.name, make, options.steps or steps, options.rounds or rounds)
 
 
 if __name__ == "__main__":
