@@ -41,9 +41,10 @@ def main(words):
             print(f"| {name} | | not measured: {found.reason} |")
             continue
         program = ROOT / "benchmarks/programs/recording.py"
-        done = Stack(name, found.python).run(program, *models, "--name", name, timeout=3600)
-        print("".join(line + "\n" for line in done.stdout.splitlines() if line[:1] == "|"), end="")
-        sys.stdout.flush()
+        for model in models:
+            done = Stack(name, found.python).run(program, model, "--name", name, timeout=3600)
+            rows = [line for line in done.stdout.splitlines() if line.startswith("|")]
+            print("\n".join(rows), flush=True)
 
 
 if __name__ == "__main__":

@@ -241,7 +241,9 @@ def limits(size, plain):
 def not_measured(error):
     """Why a condition has no numbers, in a few words."""
     missing = getattr(error, "name", None)
-    return f"not measured: {missing} is not installed" if missing else f"not measured: {error}"
+    if missing:
+        return f"not measured: {missing} is not installed"
+    return "not measured: " + str(error).split("\n", 1)[0]
 
 
 def compare(name, stack, make, steps, rounds):
