@@ -390,6 +390,7 @@ def test_several_steps_per_execution(ways):
             close(recorded, expected)
     # and the run was not disturbed: same weights, same calls of other callbacks, same setting
     assert way.facts["same_weights"]
+    assert way.facts["counted"] == [14, 14]
     assert way.facts["callbacks_recorded"] == way.facts["callbacks_plain"]
     assert way.facts["setting"] == 3
 

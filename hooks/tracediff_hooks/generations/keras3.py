@@ -61,7 +61,7 @@ class Keras3Hook(CompiledStepHook):
             logs = None
             try:
                 with replaced(model, "steps_per_execution", 1):
-                    for _ in range(steps):
+                    for _ in range(min(steps, self._left_in_epoch() or steps)):
                         logs = self._call(function, iterator)
             except (StopIteration, self._tensorflow.errors.OutOfRangeError):
                 if logs is None:
@@ -69,6 +69,14 @@ class Keras3Hook(CompiledStepHook):
             return logs
 
         return train_function
+
+    def _left_in_epoch(self) -> Optional[int]:
+        """How many batches the epoch still has; None where nobody knows.
+
+        A compiled step that is called behind the last of them may count itself before it fails.
+        """
+        batches = self._session.fit_params.get("steps")
+        return max(1, int(batches) - self._session.batch) if batches else None
 
     @contextlib.contextmanager
     def _probes(self) -> Iterator[None]:

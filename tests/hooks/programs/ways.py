@@ -469,10 +469,13 @@ def grouped(bench):
         )
         callbacks = [bench.trace(), watch] if recorded else [watch]
         model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0, callbacks=callbacks)
-        results.append((model.get_weights(), seen))
+        counter = getattr(model.optimizer.iterations, "value", model.optimizer.iterations)
+        counted = counter() if callable(counter) else counter
+        results.append((model.get_weights(), seen, int(np.asarray(counted))))
     bench.note(x=x, y=y)
     return {
         "same_weights": same_weights(results[0][0], results[1][0]),
+        "counted": [results[0][2], results[1][2]],
         "callbacks_plain": results[0][1],
         "callbacks_recorded": results[1][1],
         "setting": int(getattr(model, "steps_per_execution", 0) or model._steps_per_execution),
