@@ -21,6 +21,9 @@ from tracediff_hooks.tensors import Key, SparseRows, TensorSpec, Value, same_val
 from tracediff_hooks.values import chunk_bytes_within
 from tracediff_hooks.writer import Writer
 
+LEAST_BYTES = 2 << 20
+"""What a step counts for at least, however small its values: so few steps wait for the writer that
+a killed run loses hardly more than what was not flushed."""
 UNKNOWN_STEPS = 64
 """Steps in a chunk of a small tensor where nobody knows how many will come."""
 
@@ -212,6 +215,7 @@ class Recorder:
         self._after = dict(after)
         size = sum(size_of(item) for part in (before, observed, after) for item in part.values())
         moment = (epoch, batch, time.time() - run.started)
+        size = max(size, LEAST_BYTES)
         writer.reserve(size)
         values = dict(before), dict(observed), dict(after)
         writer.put(("step", *values, moment, may_skip), size=size)

@@ -6,9 +6,11 @@ Everything is read back with plain zarr, by the rules of that page and none of t
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import struct
 import tempfile
+import time
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -20,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tracediff_hooks import recorder as recorder_module
 from tracediff_hooks import run as run_module
 from tracediff_hooks import values as values_module
 from tracediff_hooks import writer as writer_module
@@ -659,6 +662,28 @@ def test_a_slow_disk_makes_training_wait_and_loses_nothing(tmp_path, monkeypatch
     # Then nothing is lost, and nothing waits for ever
     assert run.steps == 29
     assert [v[99] for v in run.rows("weight", "large")] == list(range(30))
+
+
+def test_steps_however_small_do_not_pile_up(tmp_path, monkeypatch):
+    # Given a writer that is slower than a training of small steps
+    plain = writer_module.WriterState._on_step
+
+    def slow(self, *work):
+        time.sleep(0.002)
+        plain(self, *work)
+
+    monkeypatch.setattr(writer_module.WriterState, "_on_step", slow)
+    recorder = Recorder(tmp_path / "a.zarr")
+    recorder.begin_run({}, [weight()])
+    recorder.flush()
+    waiting = []
+    for one, two in itertools.pairwise(weights(*range(301))):
+        recorder.record_step(before=one, observed={}, after=two)
+        waiting.append(recorder._writer._queue.qsize())
+    recorder.close()
+    # Then a few wait, training waits for the others, and all are there
+    assert 1 < max(waiting) <= writer_module.QUEUE_BYTES / recorder_module.LEAST_BYTES
+    assert Plain(tmp_path / "a.zarr").steps == 300
 
 
 def test_recording_into_a_failed_recorder_is_harmless(tmp_path, capsys):
