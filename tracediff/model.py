@@ -439,6 +439,9 @@ class UpdateRow:
         cosine: Smallest cosine of any step, or None where none is defined.
         sign_agreement: Smallest share of elements of equal sign.
         norm_ratio: B's norm over A's at the last step that differs, or None.
+        abs_quantiles: Of the absolute differences of elements at that step: the median, the 90th
+            and the 99th percentile.
+        ulp_quantiles: The same of distances in ulp, or None for other than floats.
     """
 
     relative_l2: RelativeL2
@@ -447,6 +450,8 @@ class UpdateRow:
     cosine: float | None
     sign_agreement: float | None
     norm_ratio: float | None
+    abs_quantiles: tuple[float, ...] | None = None
+    ulp_quantiles: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -63,6 +63,24 @@ def test_a_layer_of_two_stacks_drifts_as_numpy_says(digits, layer, role, slot, m
     assert part.relative_l2.max == pytest.approx(max(expected), rel=1e-6)
 
 
+def test_updates_have_the_quantiles_of_their_elements(digits):
+    comparison, runs = digits
+    kernel = next(
+        one for one in comparison.drift if (one.role, one.tensor) == ("weight", "digit/kernel")
+    )
+    last = kernel.steps[-1]
+    tensors = [run.tensor("weight", "digit/kernel") for run in runs]
+    one, other = (
+        run.read(tensor, last, "after").astype(np.float64) - run.read(tensor, last)
+        for run, tensor in zip(runs, tensors, strict=True)
+    )
+    apart = np.abs(one - other).reshape(-1)
+    expected = np.quantile(apart, [0.5, 0.9, 0.99], method="inverted_cdf")
+    np.testing.assert_allclose(kernel.update.abs_quantiles, expected, rtol=1e-4)
+    median, ninth, most = kernel.update.ulp_quantiles
+    assert 0 < median <= ninth <= most <= kernel.update.max_ulp
+
+
 def test_layers_come_in_the_order_of_execution_and_say_where_it_begins(digits):
     comparison, _ = digits
     assert [row.layer for row in comparison.layers] == ["hidden", "digit"]

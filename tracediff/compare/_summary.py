@@ -214,6 +214,8 @@ def _update_row(cells: Series, *, floats: bool) -> UpdateRow:
         cosine=smallest(known["cosine"]),
         sign_agreement=smallest(known["sign_agreement"]),
         norm_ratio=None if last is None else ratio(float(last["norm_b"]), float(last["norm_a"])),
+        abs_quantiles=_quantiles(last, "abs_quantiles"),
+        ulp_quantiles=_quantiles(last, "ulp_quantiles") if floats else None,
     )
 
 
