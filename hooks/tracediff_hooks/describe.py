@@ -1,10 +1,11 @@
 """Describes what is trained, as JSON can hold it: stack, model, optimizer, compile arguments."""
 
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, NamedTuple, Sequence
 
 import numpy as np
 
 from tracediff_hooks import v1_optimizer
+from tracediff_hooks.edges import Edges
 from tracediff_hooks.names import NamedLayer, class_name
 
 
@@ -20,12 +21,12 @@ class StackDescription(NamedTuple):
 
 def describe_model(model: Any, layers: Sequence[NamedLayer]) -> Dict[str, Any]:
     """The model's graph: layers in execution order with resolved configuration."""
-    by_id = {id(entry.layer): entry.name for entry in layers}
+    edges = Edges(model, layers)
     described: List[Dict[str, Any]] = []
     for position, entry in enumerate(layers):
         if entry.layer is model:
             continue
-        inputs = _inbound(entry.layer, by_id)
+        inputs = edges.into(entry)
         if inputs is None:
             inputs = [described[-1]["name"]] if described and position else []
         described.append(
@@ -40,32 +41,6 @@ def describe_model(model: Any, layers: Sequence[NamedLayer]) -> Dict[str, Any]:
             }
         )
     return {"name": str(model.name), "class": type(model).__name__, "layers": described}
-
-
-def _inbound(layer: Any, by_id: Mapping[int, str]) -> Optional[List[str]]:
-    """The layers a layer reads from, or None where the framework keeps no graph."""
-    nodes = getattr(layer, "_inbound_nodes", None)
-    if not nodes:
-        return None
-    sources: List[Any] = []
-    for node in nodes:
-        parents = getattr(node, "parent_nodes", None)
-        if parents is not None:
-            # A node of Keras 3 knows its operation, one of tf.keras its layer.
-            found = [
-                getattr(parent, "operation", None) or getattr(parent, "layer", None)
-                for parent in parents
-            ]
-        else:
-            inbound = getattr(node, "inbound_layers", None)
-            found = inbound if isinstance(inbound, (list, tuple)) else [inbound]
-        sources.extend(found)
-    names: List[str] = []
-    for source in sources:
-        name = by_id.get(id(source))
-        if name is not None and name not in names:
-            names.append(name)
-    return names
 
 
 def _config(thing: Any) -> Any:

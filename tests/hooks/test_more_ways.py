@@ -441,6 +441,20 @@ def test_outputs_of_all_layers_in_execution_order(ways):
     assert len({t.name for t in run.tensors if t.layer == "drop"}) == 1
 
 
+def test_the_recorded_graph_leads_through_nested_models(ways):
+    # Given the same model
+    described = ways["outputs_of_all_layers"].run.about["model"]["layers"]
+    inputs = {layer["name"]: layer["inputs"] for layer in described}
+    # Then what reads from the inner model reads from its last layer,
+    assert inputs["drop"] == ["inner/second"]
+    assert set(inputs["shared"]) == {"inner/second", "shared"}
+    # the inner model's first layers read what it is called with, in its first call and its second,
+    first = inputs["inner/first"] + inputs["inner/input_layer"]
+    assert {"inner/input_layer", "input_layer", "shared"} <= set(first)
+    # and no layer is without a source but the input
+    assert [name for name, sources in inputs.items() if not sources] == ["input_layer"]
+
+
 def test_outputs_kept_as_digests(ways):
     # Given the same with level digest
     full, digest = ways["outputs_of_all_layers"].run, ways["outputs_as_digests"].run
