@@ -163,6 +163,9 @@ def judge(
             back = roundings.to("gradient", track.pair.order)
             share = tolerance("gradient", np.zeros(count, np.int64), eps=unit, roundings=back)
             share = np.maximum(SYSTEMATIC_UPDATE, share * logits)
+            if kind == "moving statistic":
+                # What each move of it is forgiven adds up.
+                share = np.maximum(STATISTIC_UPDATE, share)
             unkept = role == "weight" and bool(track.after["estimated"].any())
             if unkept and moved is not None and track.update is not None:
                 level = level.plus(_of_updates(track, share * moved(track)))
