@@ -1,6 +1,6 @@
 """Trains models one after the other and prints a hash of everything that training left behind.
 
-usage: undisturbed.py {plain|full|digest} FOLDER {all|one} MODEL:OPTIMIZER...
+usage: undisturbed.py {plain|full|sketch|digest} FOLDER {all|one} MODEL:OPTIMIZER...
 
 Every process that is compared with another trains the same cells in the same order: the seeds of a
 model's operations count those of the models before it.
