@@ -47,6 +47,8 @@ def ulps(a, b):
 )
 @example(seed=0, size=SHORT + 1, exponent=-44, apart=1.0)
 @example(seed=0, size=SHORT + 1, exponent=37, apart=1.0)
+@example(seed=0, size=SHORT + 1, exponent=-22, apart=1.0)
+@example(seed=0, size=SHORT + 1, exponent=-22, apart=1e-4)
 def test_sums_are_those_of_float64(seed, size, exponent, apart):
     # GIVEN values of any size that float32 has, denormal and overflowing when squared included
     a, b = values(seed, size, scale=10.0**exponent, apart=apart)
