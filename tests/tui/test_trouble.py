@@ -87,6 +87,7 @@ async def test_a_trace_that_is_being_written_is_shown_and_read_again(tmp_path):
         await settle(app, pilot)
         assert app.steps == 3
         assert app.found.comparison.b.status == "recording"
+        assert "B incomplete: F5 reads on" in text(app)
         growing.rename(tmp_path / "gone.zarr")
         make_trace(growing, linear_run(steps=5, status="recording"))
         await press(app, pilot, "f5")

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from textual.widgets import Static
 
+from tracediff.compare import Examination
 from tracediff.report.comparison import phrases
 from tracediff.report.terminal import display_width, printable
 from tracediff_tui import palette
 from tracediff_tui.columns import zoomed
-from tracediff_tui.keys import bindings_of
+from tracediff_tui.keys import bindings_of, key_of
 from tracediff_tui.screens.base import View
 from tracediff_tui.sheet import Sheet
 from tracediff_tui.views.drawing import Drawn, Frame, draw, labels_of, legend_text
@@ -139,9 +140,11 @@ class OverviewScreen(View):
             if display_width(place) > self.size.width:
                 # The tensor's name stands at the end, and matters most.
                 place = f" {arrow} {phrases.place(first)}"
-            self.bar("answer").say(place)
         else:
-            self.bar("answer").say(f" {arrow} {phrases.verdict(comparison)}")
+            place = f" {arrow} {phrases.verdict(comparison)}"
+        growing = self._growing(found)
+        room = self.size.width - display_width(place) - 2
+        self.bar("answer").say(place, growing if len(growing) <= room else "")
         if comparison.causes:
             cause = comparison.causes[0]
             more = len(comparison.causes) - 1
@@ -156,6 +159,15 @@ class OverviewScreen(View):
             count = len(comparison.drift)
             text = f"{count} tensors at {comparison.steps.compared} steps, bit for bit"
             self.bar("cause").say(f"   {text}" if comparison.verdict == "identical" else "")
+
+    def _growing(self, found: Examination) -> str:
+        """Return which runs are not at their end, and what reads on."""
+        compared = (("A", found.comparison.a), ("B", found.comparison.b))
+        sides = [side for side, run in compared if run.status == "recording"]
+        if not sides:
+            return ""
+        key = self.tracediff.options.config.shown(key_of("reload"))
+        return f"{' and '.join(sides)} incomplete: {key} reads on "
 
     def _legend(self) -> None:
         plain, width = self.tracediff.options.plain, self.size.width
