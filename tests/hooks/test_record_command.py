@@ -152,6 +152,29 @@ def test_arguments_reach_the_script_as_they_are(stack, tmp_path, absolute):
     assert json.loads(recorded.stdout) == json.loads(plain.stdout)
 
 
+def test_a_script_that_trains_with_keras_and_with_tf_keras(tmp_path):
+    # Given a script that imports both, and trains a model of each in a function
+    (tmp_path / "script.py").write_text(
+        "import keras, numpy\n"
+        "from tensorflow import keras as other\n"
+        "def train(kind, name):\n"
+        "    dense = kind.layers.Dense(2, input_shape=(3,), name=name)\n"
+        "    model = kind.models.Sequential([dense])\n"
+        "    model.compile('sgd', 'mse')\n"
+        "    model.fit(numpy.ones((8, 3)), numpy.ones((8, 2)), batch_size=4, verbose=0)\n"
+        "train(keras, 'one')\n"
+        "train(other, 'two')\n"
+    )
+    # When the command runs it
+    stack_or_skip("keras2.3").run(*RECORD, "-o", "a.zarr", "script.py", cwd=tmp_path)
+    # Then both are recorded, a run each
+    runs = tracediff.open_trace(tmp_path / "a.zarr").runs
+    stacks = [run.about["stack"]["keras"] for run in runs]
+    assert [run.steps for run in runs] == [2, 2]
+    assert stacks[0].startswith("Keras 2.3")
+    assert stacks[1].startswith("tf.keras")
+
+
 def test_what_a_script_leaves_for_the_end_still_finds_it(stack, tmp_path):
     # Given a script that looks for itself, and pickles an object of its own at exit
     (tmp_path / "script.py").write_text(

@@ -16,7 +16,12 @@ _CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm", "weight_decay", "loss_s
 
 def gradients(case: Case) -> Iterable[Finding]:
     """Find where raw gradients part from equal losses, or applied ones from equal raw ones."""
-    raw = [place for place in case.firsts("gradient") if case.is_origin(place)]
+    # Of what is known by its digest only, rounding may be all the difference.
+    raw = [
+        place
+        for place in case.firsts("gradient")
+        if case.is_origin(place) and place.track.after[place.step]["known"]
+    ]
     scaled = _loss_scale(case, raw)
     if scaled is not None:
         yield scaled

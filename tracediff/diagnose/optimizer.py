@@ -145,7 +145,7 @@ def unlike_updates(case: Case) -> Iterable[Finding]:
     place = first_update(case)
     if place is None or case.first is None or place.key != case.first.key:
         return  # What parted before may have come through to here.
-    if any(_config_differs(case)):
+    if any(_config_differs(case)) or not place.track.after[place.step]["known"]:
         return
     step, name = place.step, place.track.pair.name
     factor = _factor(case, place)

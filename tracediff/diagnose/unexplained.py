@@ -38,6 +38,10 @@ def unexplained(case: Case) -> Iterable[Finding]:
         evidence = [f"everything before it in the step agrees: {_stages_before(first.stage)}"]
     if not cell["known"]:
         evidence.append("by how much is not known: values were not kept")
+        if first.stage not in ("data", "state"):
+            evidence.append(
+                'rounding alone may be behind it: level="sketch" tells at little cost, on both runs'
+            )
     evidence.append(_ADVICE[first.stage])
     yield Finding(
         code="unexplained",
