@@ -204,6 +204,12 @@ def same_setting(a: Any, b: Any) -> bool:
         >>> old = {"class_name": "L1L2", "config": {"l1": 0.0, "l2": 0.01}}
         >>> same_setting(old, {"class_name": "L2", "config": {"l2": 0.01}})
         True
+        >>> config = {"scale": 1.0, "mode": "fan_avg", "distribution": "uniform"}
+        >>> old = {"class_name": "VarianceScaling", "config": config}
+        >>> same_setting(old, {"class_name": "GlorotUniform", "config": {"seed": None}})
+        True
+        >>> same_setting("float32", {"class_name": "DTypePolicy", "config": {"name": "float32"}})
+        True
     """
     if isinstance(a, bool) or isinstance(b, bool):
         return a is b or (not isinstance(a, str) and not isinstance(b, str) and a == b)
@@ -214,9 +220,10 @@ def same_setting(a: Any, b: Any) -> bool:
     if isinstance(a, list | tuple) and isinstance(b, list | tuple):
         return len(a) == len(b) and all(map(same_setting, a, b))
     if isinstance(a, Mapping) and isinstance(b, Mapping):
-        factors = _regularizer(a), _regularizer(b)
-        if None not in factors:
-            return same_setting(*factors)
+        for meaning in (_regularizer, _initializer):
+            meant = meaning(a), meaning(b)
+            if None not in meant:
+                return same_setting(*meant)
         return _same_object(a, b)
     if isinstance(a, Mapping) and isinstance(b, str):
         return _spelled(a) == _bare(b)
@@ -235,6 +242,26 @@ def _regularizer(value: Mapping[str, Any]) -> tuple[Any, Any] | None:
     return config.get("l1", 0.0), config.get("l2", 0.0)
 
 
+def _initializer(value: Mapping[str, Any]) -> str | None:
+    """Return the name of an initialiser that Keras 2.3 writes as a scaled variance."""
+    config, kind = value.get("config"), str(value.get("class_name")).lower()
+    if kind == "variancescaling" and isinstance(config, Mapping):
+        name = _SCALED.get((config.get("scale"), config.get("mode")))
+        # What is normal is truncated in all of them.
+        distribution = str(config.get("distribution")).rpartition("_")[2]
+        return None if name is None else name + distribution
+    return kind if kind in _NAMED else None
+
+
+_SCALED: Mapping[tuple[Any, Any], str] = {
+    (1.0, "fan_avg"): "glorot",
+    (2.0, "fan_in"): "he",
+    (1.0, "fan_in"): "lecun",
+}
+"""The name that scale and mode of a scaled variance go by."""
+_NAMED = {name + kind for name in _SCALED.values() for kind in ("uniform", "normal")}
+
+
 _IDLE_KEYS = frozenset(
     {"name", "seed", "dtype", "module", "registered_name", "build_config", "compile_config"}
 )
@@ -246,6 +273,9 @@ def _same_object(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
 
 
 def _spelled(value: Mapping[str, Any]) -> str:
+    config = value.get("config")
+    if str(value.get("class_name")).endswith("Policy") and isinstance(config, Mapping):
+        return _bare(str(config.get("name")))  # A precision policy goes by its dtype
     return _bare(str(value.get("class_name") or value.get("name") or value))
 
 

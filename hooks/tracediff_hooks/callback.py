@@ -150,6 +150,7 @@ class TraceCallback:
             self._session.event("unsupported", f"nothing is recorded: {error}")
             self._refuse_uncontrolled()
             return
+        self._recorder.announce()
         self._session.asked_off = self.random_layers_off
         if self.random_layers_off and not getattr(self._hook, "calls_layers_once", False):
             self._session.guard(self._switch_off)

@@ -100,7 +100,6 @@ class Session:
         if self.replay is not None:
             self.replay.begin_fit()
         self.epoch = self.batch = 0
-        self._recorder.announce()
 
     def begin_epoch(self, epoch: int) -> None:
         """An epoch begins: its steps are counted from 0."""

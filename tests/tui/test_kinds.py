@@ -19,7 +19,7 @@ from tracediff_tui.views.places import Spot
 from tracediff_tui.views.remarks import remarks
 from tracediff_tui.views.summaries import HEADER, summarize
 
-SCRIPT = Path(__file__).parent / "train_kinds.py"
+SCRIPT = Path(__file__).parent / "programs" / "train_kinds.py"
 FAULTS = ("epsilon", "element", "layer", "draw", "nan")
 KINDS = (
     *("base", "again", *FAULTS, "more", "later", "lockstep", "sketch", "sketch-epsilon"),

@@ -56,6 +56,18 @@ def shown(value: Any) -> str:
     return json.dumps(plain(value))[:120]
 
 
+def spelled(value: object) -> str:
+    """Return a value as a line of code has it: a float in the fewest digits that float32 keeps.
+
+    Example:
+        >>> spelled(0.009999999776482582), spelled(0.1), spelled("relu"), spelled((3, 3))
+        ('0.01', '0.1', "'relu'", '(3, 3)')
+    """
+    if isinstance(value, float) and float(np.float32(value)) == value:
+        return str(np.float32(value))
+    return repr(value)
+
+
 def listed(names: list[str], *, limit: int = 4) -> str:
     """Return names in a sentence, the first few only.
 

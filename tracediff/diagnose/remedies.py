@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tracediff.diagnose.numbers import spelled
 from tracediff.model import Finding
 
 _INSIDE = (
@@ -106,15 +107,15 @@ def general(finding: Finding) -> str | None:
         finding: What was found.
     """
     if finding.code == "optimizer.hyperparameter" and _plain(finding.a) and finding.subject:
-        return f"in B's optimizer: {finding.subject}={finding.a!r}"
+        return f"in B's optimizer: {finding.subject}={spelled(finding.a)}"
     if finding.code == "data.batching" and isinstance(finding.a, int):
         return f"in B: fit(..., batch_size={finding.a}), or drop the same partial batches"
     if finding.code == "gradient.processing" and _plain(finding.a) and finding.subject:
-        return f"in B's optimizer: {finding.subject}={finding.a!r}"
+        return f"in B's optimizer: {finding.subject}={spelled(finding.a)}"
     if finding.code in ("layer.forward", "layer.state", "loss.value"):
         layer, _, key = (finding.subject or "").partition(".")
         if key and _plain(finding.a):
-            return f"in B's layer {layer}: {key}={finding.a!r}"
+            return f"in B's layer {layer}: {key}={spelled(finding.a)}"
     if finding.code == "init.distribution" and finding.subject:
         return f"in B, pass A's initialiser of {finding.subject}, with all of its arguments"
     return _GENERAL.get(finding.code)

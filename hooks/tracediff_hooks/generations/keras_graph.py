@@ -146,7 +146,8 @@ class KerasGraphHook:
                 return hook.call(super(RecordingFunction, self).__call__, inputs)
 
         function.__class__ = RecordingFunction
-        self._runs = SessionRuns(self._backend.get_session())
+        # The class and not the session: to ask for that makes operations in the graph.
+        self._runs = SessionRuns(self._backend.session_module.Session)
         self._runs.attach()
 
     def _auto_named(self, layer: Any, stem: str, number: Optional[int]) -> bool:

@@ -13,14 +13,12 @@ class SessionRuns:
     """Counts the runs of every session of this process, from `attach` to `detach`.
 
     Args:
-        session: any session. A run of whatever kind ends in one of three methods of its class
+        kind: the class `Session`. A run of whatever kind ends in one of three methods of its base
             `BaseSession` (tensorflow_core/python/client/session.py, 1.15).
     """
 
-    def __init__(self, session: Any) -> None:
-        session_class = next(
-            cls for cls in type(session).__mro__ if "_call_tf_sessionrun" in vars(cls)
-        )
+    def __init__(self, kind: type) -> None:
+        session_class: Any = next(cls for cls in kind.__mro__ if "_call_tf_sessionrun" in vars(cls))
         self._places: List[Tuple[Any, str, Any]] = []
         for owner, name in (
             (session_class, "_call_tf_sessionrun"),

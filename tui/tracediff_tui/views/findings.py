@@ -149,6 +149,7 @@ _REPORTED = (
     "first_divergence",
     "causes",
     "lockstep",
+    "floor",
     "unpaired",
     "steps",
     "notes",

@@ -1,11 +1,11 @@
-"""What a report says beside its causes: a run in lockstep, notes, what has no partner."""
+"""What a report says beside its causes: lockstep, notes, the noise floor, what has no partner."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from tracediff.compare import Examination
-from tracediff.model import Lockstep
+from tracediff.model import Floor, Lockstep
 from tracediff.report.comparison import lockstep, phrases
 from tracediff.report.terminal import printable
 from tracediff_tui.views.places import Spot
@@ -53,12 +53,23 @@ def remarks(found: Examination) -> tuple[Remark, ...]:
     if notes:
         summary = notes[0].text if len(notes) == 1 else f"{len(notes)} notes on the comparison"
         result.append(Remark("notes", summary, tuple(notes)))
+    floor = phrases.floor(comparison)
+    if floor is not None and comparison.verdict != "identical":
+        result.append(_floor(floor, comparison.floor))
     if comparison.unpaired:
         count = len(comparison.unpaired)
         summary = f"{count} tensor{'s have' if count > 1 else ' has'} no partner in the other run"
         lines = [Sentence("unpaired", phrases.unpaired(one)) for one in comparison.unpaired]
         result.append(Remark("unpaired", summary, tuple(lines)))
     return tuple(result)
+
+
+def _floor(text: str, found: Floor | None) -> Remark:
+    """Return which noise floor was used, and the tensor that came nearest to it."""
+    spot = None
+    if found is not None and found.role and found.tensor and found.step is not None:
+        spot = Spot((found.role, found.tensor), found.step)
+    return Remark("floor", printable(text), (Sentence("floor", printable(text), spot),))
 
 
 def _lockstep(found: Lockstep) -> Remark:
