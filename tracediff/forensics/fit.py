@@ -140,11 +140,13 @@ def compute(
     weight, gradient = cast(given.weight), cast(given.gradient)
     rate = given.rate * settings.get("rate_factor", 1.0)
     decayed = settings.get("weight_decay", 0.0) * rate * weight
+    with np.errstate(over="ignore"):  # As below
+        square = cast(square) if form == "one by one" else gradient * gradient
     update = dataclasses.replace(
         given,
         weight=weight - decayed,
         gradient=gradient,
-        square=cast(square) if form == "one by one" else gradient * gradient,
+        square=square,
         magnitude=cast(magnitude),
         rate=rate,
         slots={name: cast(values) for name, values in given.slots.items()},

@@ -241,10 +241,12 @@ def _read(
         return values.reshape(-1)[places].astype(weight.dtype, copy=False)
 
     g = cut(dense)
+    with np.errstate(over="ignore"):  # What overflows fits nothing
+        square = g * g
     update = Update(
         weight=cut(run.read(weight, step, "before")),
         gradient=g,
-        square=g * g,
+        square=square,
         magnitude=np.abs(g),
         slots={name: cut(run.read(one, step, "before")) for name, one in slots.items()},
         shared={} if schedule is None else {"m_schedule": schedule},
