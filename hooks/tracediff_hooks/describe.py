@@ -6,6 +6,7 @@ import numpy as np
 
 from tracediff_hooks import v1_optimizer
 from tracediff_hooks.edges import Edges
+from tracediff_hooks.environment import surroundings, versions
 from tracediff_hooks.names import NamedLayer, class_name
 
 
@@ -17,6 +18,22 @@ class StackDescription(NamedTuple):
     backend: str
     environment: Dict[str, Any]
     capture: Dict[str, Any]
+
+
+def describe_stack(stack: StackDescription) -> Dict[str, Any]:
+    """The attributes `stack` and `environment` of a run."""
+    environment = surroundings()
+    environment.update(stack.environment)
+    return {
+        "stack": {
+            "generation": stack.generation,
+            "label": stack.label,
+            "backend": stack.backend,
+            "keras": stack.label.split(" on ")[0],
+            "versions": versions(),
+        },
+        "environment": environment,
+    }
 
 
 def describe_model(model: Any, layers: Sequence[NamedLayer]) -> Dict[str, Any]:

@@ -16,8 +16,8 @@ from tracediff_hooks.describe import (
     describe_compile,
     describe_model,
     describe_optimizer,
+    describe_stack,
 )
-from tracediff_hooks.environment import surroundings, versions
 from tracediff_hooks.names import NamedLayer
 from tracediff_hooks.outputs import Activations, OutputChoice
 from tracediff_hooks.random_layers import draws, switched_off
@@ -277,17 +277,8 @@ class Session:
         }
         self._shapes = {t.spec.name: t.spec.shape or () for t in state}
         stack = describe()
-        environment = surroundings()
-        environment.update(stack.environment)
         about = {
-            "stack": {
-                "generation": stack.generation,
-                "label": stack.label,
-                "backend": stack.backend,
-                "keras": stack.label.split(" on ")[0],
-                "versions": versions(),
-            },
-            "environment": environment,
+            **describe_stack(stack),
             "model": describe_model(model, layers),
             "optimizer": describe_optimizer(optimizers[0][1]),
             "compile": describe_compile(model),

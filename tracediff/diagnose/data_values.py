@@ -48,22 +48,29 @@ def _precision(case: Case, place: Place, a: Array, b: Array) -> Finding | None:
     if found is None:
         return None
     side, name = found
+    return _coarser(
+        place,
+        side,
+        name,
+        0.97,
+        f"rounding every element of the other run to {name} gives {side} exactly "
+        f"({a.size} elements at {case.where(place.step)})",
+        f"largest difference {short(float(np.abs(a - b).max()))}",
+    )
+
+
+def _coarser(place: Place, side: str, what: str, confidence: float, *evidence: str) -> Finding:
+    name = place.track.pair.name
     return Finding(
         code="data.dtype",
-        summary=f"{place.track.pair.name} holds the same samples, in {side} rounded to {name}.",
-        confidence=0.97,
+        summary=f"{name} holds the same samples, in {side} rounded to {what}.",
+        confidence=confidence,
         stage="data",
         step=place.step,
-        subject=place.track.pair.name,
-        a=name if side == "A" else "finer",
-        b=name if side == "B" else "finer",
-        evidence=(
-            (
-                f"rounding every element of the other run to {name} gives {side} exactly "
-                f"({a.size} elements at {case.where(place.step)})"
-            ),
-            f"largest difference {short(float(np.abs(a - b).max()))}",
-        ),
+        subject=name,
+        a=what if side == "A" else "finer",
+        b=what if side == "B" else "finer",
+        evidence=evidence,
     )
 
 
@@ -84,24 +91,14 @@ def _coarse(place: Place, a: Array, b: Array) -> Finding | None:
     for fine, coarse, side in ((a, b, "B"), (b, a, "A")):
         spacing = grid(fine, coarse)
         if spacing is not None:
-            what = f"multiples of {short(spacing)}"
-            return Finding(
-                code="data.dtype",
-                summary=f"{place.track.pair.name} holds the same samples, in {side} rounded to "
-                f"{what}.",
-                confidence=0.93,
-                stage="data",
-                step=place.step,
-                subject=place.track.pair.name,
-                a=what if side == "A" else "finer",
-                b=what if side == "B" else "finer",
-                evidence=(
-                    (
-                        f"every element of {side} stands on a grid of {short(spacing)}, "
-                        f"{len(np.unique(coarse))} values against {len(np.unique(fine))}, and "
-                        f"lies within {short(float(np.abs(a - b).max()))} of the other run's"
-                    ),
-                ),
+            return _coarser(
+                place,
+                side,
+                f"multiples of {short(spacing)}",
+                0.93,
+                f"every element of {side} stands on a grid of {short(spacing)}, "
+                f"{len(np.unique(coarse))} values against {len(np.unique(fine))}, and lies within "
+                f"{short(float(np.abs(a - b).max()))} of the other run's",
             )
     return None
 

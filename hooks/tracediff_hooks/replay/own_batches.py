@@ -9,8 +9,7 @@ from typing import Any, Callable, Dict, Mapping, Optional
 import numpy as np
 
 from tracediff_hooks._tell import tell
-from tracediff_hooks.describe import StackDescription
-from tracediff_hooks.environment import surroundings, versions
+from tracediff_hooks.describe import StackDescription, describe_stack
 from tracediff_hooks.recorder import Recorder
 from tracediff_hooks.tensors import Key, TensorSpec, recordable
 
@@ -33,17 +32,8 @@ class OwnBatches:
         self, stack: StackDescription, fit: Mapping[str, Any], expected_steps: Optional[int]
     ) -> None:
         """A run of the script begins, and with it one of this trace."""
-        environment = surroundings()
-        environment.update(stack.environment)
         about = {
-            "stack": {
-                "generation": stack.generation,
-                "label": stack.label,
-                "backend": stack.backend,
-                "keras": stack.label.split(" on ")[0],
-                "versions": versions(),
-            },
-            "environment": environment,
+            **describe_stack(stack),
             "capture": {"own_batches_of": self._beside},
         }
         self._recorder.begin_run(about, [], expected_steps=expected_steps)
