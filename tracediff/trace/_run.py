@@ -1,4 +1,4 @@
-"""One run of a trace: what is known about it, and every recorded value, verified on the way."""
+"""One run of a trace: what is known about it, and every recorded value of every tensor."""
 
 from __future__ import annotations
 
@@ -13,34 +13,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xxhash
 
-from tracediff.errors import NotKept, UnknownName, UnsupportedFormat, UsageError, did_you_mean
+from tracediff.errors import UnknownName, UsageError, did_you_mean
 from tracediff.model import Moment
 from tracediff.trace import _values
+from tracediff.trace._about import with_floats
 from tracediff.trace._cache import BlockCache
+from tracediff.trace._cells import Cells
 from tracediff.trace._fingerprint import fingerprint
+from tracediff.trace._progress import complete_steps, counted
 from tracediff.trace._sketch import WIDTH, Sketch, sketch_of
 from tracediff.trace._statistics import Statistics, from_row, statistics_of
 from tracediff.trace._store import TraceFiles, as_object, damaged
 from tracediff.trace._summaries import Summaries
-from tracediff.trace._table import External, Table, read_external
 from tracediff.trace._tensor import Tensor, parse_tensors
-from tracediff.trace._values import (
-    FixedValues,
-    RaggedValues,
-    SparseRows,
-    ValueReader,
-    row_digests_of,
-)
+from tracediff.trace._values import SparseRows, row_digests_of
+from tracediff.trace._verified import VerifiedValues, sparse_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 STATUSES = ("recording", "complete", "interrupted", "failed")
-
-_MOMENTS: tuple[Moment, Moment] = ("before", "after")
-_NOT_FINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
-# Under these keys stand names, and someone may call a layer "nan".
-_NAMES = frozenset({"name", "framework_name", "class", "inputs", "label", "message"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +72,26 @@ class Run:
         attributes = as_object(files.attributes(group).get("run"), f"{where}: attribute run")
         self.path = path
         self.about: Mapping[str, Any] = MappingProxyType(
-            {key: _finite(value) for key, value in attributes.items() if key != "tensors"}
+            {key: with_floats(value) for key, value in attributes.items() if key != "tensors"}
         )
         self.status: str = attributes.get("status", "")
         if self.status not in STATUSES:
             raise damaged(f"{where} has the unknown status {self.status!r}")
         self.tensors = parse_tensors(attributes.get("tensors"), where)
+        self.steps = complete_steps(files, group, self.status)
         self._files = files
         self._group = group
-        self._cache = cache
         self._by_key = {tensor.key: tensor for tensor in self.tensors}
-        self._readers: dict[tuple[str, str], ValueReader] = {}
-        self._verified: dict[tuple[str, str], NDArray[np.bool_]] = {}
-        self.steps = self._read_progress()
+        self._cells = Cells(
+            files,
+            group,
+            steps=self.steps,
+            keeps_all=self.about.get("level") == "full",
+            ended=self.status in {"complete", "interrupted"},
+            cache=cache,
+        )
+        self._values = VerifiedValues(files, group, self._cells, steps=self.steps, cache=cache)
+        self._summaries = Summaries(files, group, cache)
 
     def __repr__(self) -> str:
         steps = "1 step" if self.steps == 1 else f"{self.steps} steps"
@@ -102,17 +101,17 @@ class Run:
     @cached_property
     def fit(self) -> NDArray[np.int32]:
         """The number of the ``fit`` call that each step belongs to; int32 (steps,)."""
-        return self._step_column("fit")
+        return counted(self._files, self._group, "fit", self.steps)
 
     @cached_property
     def epoch(self) -> NDArray[np.int32]:
         """The epoch of each step, counted within its ``fit`` call; int32 (steps,)."""
-        return self._step_column("epoch")
+        return counted(self._files, self._group, "epoch", self.steps)
 
     @cached_property
     def batch(self) -> NDArray[np.int32]:
         """The number of each step's batch within its epoch; int32 (steps,)."""
-        return self._step_column("batch")
+        return counted(self._files, self._group, "batch", self.steps)
 
     @cached_property
     def seconds(self) -> NDArray[np.float64]:
@@ -185,10 +184,7 @@ class Run:
         """
         recorded = self._resolve(tensor)
         _check(moment)
-        if not self.steps:
-            return np.zeros((0, 2), np.uint64)
-        digests = self._table(recorded).digests(_column(recorded))
-        return self._at(moment, recorded, digests, self._external.digest)
+        return self._cells.digests(recorded, moment)
 
     def observed(self, tensor: Tensor, moment: Moment = "before") -> NDArray[np.bool_]:
         """Say for every step whether a value was observed; bool (steps,)."""
@@ -199,7 +195,7 @@ class Run:
         recorded = self._resolve(tensor)
         if recorded.path is None or not _values.is_readable(recorded.dtype):
             return np.zeros(self.steps, np.bool_)
-        return (self._versions(tensor, moment) >= 0) & self.observed(tensor, moment)
+        return (self._cells.versions(recorded, moment) >= 0) & self.observed(tensor, moment)
 
     def read(self, tensor: Tensor, step: int, moment: Moment = "before") -> NDArray[Any]:
         """Return the value of a tensor at a step, verified against its digest.
@@ -237,7 +233,7 @@ class Run:
         """Say for every step whether `sketch` can tell the sketch; bool (steps,)."""
         recorded = self._resolve(tensor)
         real = not recorded.dtype.startswith("complex")
-        there = self._places("sketch", recorded, moment) >= 0
+        there = self._cells.places("sketch", recorded, moment) >= 0
         return (there | (self.kept(tensor, moment) & real)) & self.observed(tensor, moment)
 
     def sketch(self, tensor: Tensor, step: int, moment: Moment = "before") -> Sketch:
@@ -249,12 +245,16 @@ class Run:
         """
         recorded = self._resolve(tensor)
         self._check_step(recorded, step, moment)
-        places = self._places("sketch", recorded, moment)
+        places = self._cells.places("sketch", recorded, moment)
         place = int(places[step])
         if place < 0:
             return sketch_of(self.read(tensor, step, moment))
         numbers = self._summaries.read(
-            "sketches", recorded, place, count=self._count("sketch", recorded), dtype="float64"
+            "sketches",
+            recorded,
+            place,
+            count=self._cells.count_summaries("sketch", recorded),
+            dtype="float64",
         )
         found = self.statistics(tensor, step, moment)
         if found is None or len(numbers) != min(WIDTH, _dense_size(recorded, found)):
@@ -279,13 +279,7 @@ class Run:
             if recorded.dtype.startswith("complex"):
                 return None
             return statistics_of(self._value(tensor, step, moment)[0])
-        column = _column(recorded)
-        if recorded.table == "state" and moment == "before":
-            change = self._external.place(step, column)
-            if change is not None:
-                return from_row(self._external.statistics[change])
-        row = step + 1 if recorded.table == "state" and moment == "after" else step
-        return from_row(self._table(recorded).statistics(row, column))
+        return from_row(self._cells.statistics(recorded, step, moment))
 
     def row_digests(self, tensor: Tensor, step: int) -> NDArray[np.uint64]:
         """Return the 64-bit XXH3 hash of each row of a batch; uint64 (rows,).
@@ -298,43 +292,20 @@ class Run:
         """
         recorded = self._resolve(tensor)
         self._check_step(recorded, step, "before")
-        place = int(self._places("rows", recorded, "before")[step])
+        place = int(self._cells.places("rows", recorded, "before")[step])
         if place < 0:
-            self._value(tensor, step, "before")  # verified; decoding may have widened it
-            version = int(self._versions(tensor, "before")[step])
-            return row_digests_of(self._reader(recorded).read(version)[0])
-        count = self._count("rows", recorded)
+            what = self._what(tensor, step)
+            return row_digests_of(self._values.read_as_stored(recorded, step, "before", what))
+        count = self._cells.count_summaries("rows", recorded)
         return self._summaries.read("row_digests", recorded, place, count=count, dtype="uint64")
-
-    def _places(self, name: str, tensor: Tensor, moment: Moment) -> NDArray[np.int32]:
-        """Return which summary of a tensor belongs to each step, -1 where none does."""
-        if not self.steps:
-            return np.zeros(0, np.int32)
-        places = self._table(tensor).places(name, _column(tensor))
-        external = self._external.sketch
-        return self._at(moment, tensor, places, external if name == "sketch" else external * 0 - 1)
-
-    def _count(self, name: str, tensor: Tensor) -> int:
-        """Return how many summaries of a tensor the complete steps refer to."""
-        ends = [self._places(name, tensor, "before"), self._places(name, tensor, "after")]
-        return 1 + max(int(places.max()) for places in ends)
-
-    @cached_property
-    def _summaries(self) -> Summaries:
-        return Summaries(self._files, self._group, self._cache)
-
-    def _check_step(self, tensor: Tensor, step: int, moment: Moment) -> None:
-        _check(moment)
-        if not 0 <= step < self.steps:
-            there = f"has steps 0 to {self.steps - 1}" if self.steps else "has no complete step"
-            raise UnknownName(
-                f"{self.path}: {tensor.role} {tensor.name} at step {step} cannot be read: "
-                f"the run {there}"
-            )
 
     def versions(self, tensor: Tensor, moment: Moment = "before") -> NDArray[np.int32]:
         """Return which recorded value each step saw, -1 where it cannot be read; int32 (steps,)."""
-        return np.where(self.kept(tensor, moment), self._versions(tensor, moment), np.int32(-1))
+        return np.where(
+            self.kept(tensor, moment),
+            self._cells.versions(self._resolve(tensor), moment),
+            np.int32(-1),
+        )
 
     def many(self, tensor: Tensor) -> bool:
         """Say whether `read_many` reads this tensor: whether it has one shape and is dense."""
@@ -359,47 +330,16 @@ class Run:
         Raises:
             DamagedTrace: What is stored is not what was recorded.
         """
-        recorded = self._resolve(tensor)
-        reader = self._reader(recorded)
-        assert isinstance(reader, FixedValues), "the caller asks only for what `many` allows"
-        verified = self._verified.setdefault(recorded.key, np.zeros(2 * self.steps + 2, bool))
         what = f"{self.path}: {tensor.role} {tensor.name}"
-        found, start = [], 0
-        for values in reader.runs(versions):
-            if not _values.matches(values.dtype, recorded.dtype):
-                raise damaged(f"{what} is stored as {values.dtype.name}, not as {recorded.dtype}")
-            here = slice(start, start + len(values))
-            start += len(values)
-            if not verified[versions[here]].all():
-                wrong = _values.first_unlike(values, digests[here])
-                if wrong is not None:
-                    step = self._step_of(tensor, int(versions[here][wrong]))
-                    raise damaged(
-                        f"{what} at step {step} is not what was recorded: "
-                        "its bytes do not match their digest"
-                    )
-                verified[versions[here]] = True
-            found.append(_values.decoded(values, recorded.dtype))
-        return found
-
-    def _step_of(self, tensor: Tensor, version: int) -> int:
-        """Return the first step that saw a value."""
-        steps = [
-            int(np.argmax(seen))
-            for moment in _MOMENTS
-            if (seen := self._versions(tensor, moment) == version).any()
-        ]
-        return min(steps, default=0)
+        return self._values.read_many(self._resolve(tensor), versions, digests, what)
 
     def external_changes(self) -> tuple[ExternalChange, ...]:
         """Return what changed between steps by something other than the optimizer, in order."""
         if not self.steps:
             return ()
         by_column = {tensor.column: tensor for tensor in self.tensors if tensor.table == "state"}
-        changes = []
-        for step, column in zip(
-            self._external.step.tolist(), self._external.column.tolist(), strict=True
-        ):
+        external, changes = self._cells.external, []
+        for step, column in zip(external.step.tolist(), external.column.tolist(), strict=True):
             if column not in by_column:
                 raise damaged(f"{self.path}: a change before step {step} is of no known tensor")
             changes.append(ExternalChange(step, by_column[column]))
@@ -426,155 +366,31 @@ class Run:
         mine = self._mine(tensor)
         return mine if mine.same_as is None else self.tensor(mine.same_as, mine.name)
 
-    def _versions(self, tensor: Tensor, moment: Moment) -> NDArray[np.int32]:
-        recorded = self._resolve(tensor)
-        if not self.steps:
-            return np.zeros(0, np.int32)
-        versions = self._table(recorded).versions(_column(recorded))
-        return self._at(moment, recorded, versions, self._external.version)
-
-    def _at(
-        self, moment: Moment, tensor: Tensor, cells: NDArray[Any], external: NDArray[Any]
-    ) -> NDArray[Any]:
-        """Return the cells, one a step, that stand at one end of the steps."""
-        if tensor.table == "observed":
-            return cells
-        if moment == "after":
-            return cells[1:]
-        cells = cells[: self.steps]
-        changes = np.flatnonzero(self._external.column == tensor.column)
-        cells[self._external.step[changes]] = external[changes]
-        return cells
-
-    def _cell(self, tensor: Tensor, step: int, moment: Moment) -> tuple[int, int, int]:
-        """Return the version and the two halves of the digest at one end of a step."""
-        column = _column(tensor)
-        if tensor.table == "state" and moment == "before":
-            change = self._external.find(step, column)
-            if change is not None:
-                return change
-        row = step + 1 if tensor.table == "state" and moment == "after" else step
-        return self._table(tensor).cell(row, column)
+    def _check_step(self, tensor: Tensor, step: int, moment: Moment) -> None:
+        _check(moment)
+        if not 0 <= step < self.steps:
+            there = f"has steps 0 to {self.steps - 1}" if self.steps else "has no complete step"
+            raise UnknownName(
+                f"{self.path}: {tensor.role} {tensor.name} at step {step} cannot be read: "
+                f"the run {there}"
+            )
 
     def _value(
         self, tensor: Tensor, step: int, moment: Moment
     ) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
         recorded = self._resolve(tensor)
         self._check_step(recorded, step, moment)
-        what = f"{self.path}: {tensor.role} {tensor.name} at step {step}"
-        version, low, high = self._cell(recorded, step, moment)
-        if low == high == 0:
-            if version >= 0:
-                raise damaged(f"{what} has a value but no digest")
-            raise NotKept(f"{what} was not observed")
-        if version < 0:
-            raise NotKept(f"{what}: its elements were not kept", hint='record with level="full"')
-        if recorded.path is None:
-            raise damaged(f"{what} has a value that is stored nowhere")
-        if not _values.is_readable(recorded.dtype):
-            raise UnsupportedFormat(f"{what} has the element type {recorded.dtype}")
-        values, rows = self._reader(recorded).read(version)
-        if not _values.matches(values.dtype, recorded.dtype):
-            raise damaged(f"{what} is stored as {values.dtype.name}, not as {recorded.dtype}")
-        found = (values,) if rows is None else (values, rows)
-        if _values.digest_of(*found) != (low, high):
-            raise damaged(f"{what} is not what was recorded: its bytes do not match their digest")
-        return _values.decoded(values, recorded.dtype), rows
+        return self._values.read(recorded, step, moment, self._what(tensor, step))
 
     def _sparse(
         self, tensor: Tensor, step: int, values: NDArray[Any], rows: NDArray[np.int64]
     ) -> SparseRows:
         shape = self._resolve(tensor).shape or ()
-        if (
-            values.shape[1:] != shape[1:]
-            or values.ndim != len(shape)
-            or (len(rows) and not 0 <= rows.min() <= rows.max() < shape[0])
-        ):
-            raise damaged(
-                f"{self.path}: {tensor.role} {tensor.name} at step {step} has rows of shape "
-                f"{values.shape} that do not fit into {shape}"
-            )
-        return SparseRows(values=values, rows=rows, shape=shape)
+        return sparse_rows(values, rows, shape, self._what(tensor, step))
 
-    def _reader(self, tensor: Tensor) -> ValueReader:
-        reader = self._readers.get(tensor.key)
-        if reader is None:
-            key = f"{self._group}/{tensor.path}"
-            if tensor.layout == "fixed":
-                shape = tensor.shape or ()
-                reader = FixedValues(self._files, key, shape=shape, cache=self._cache)
-            else:
-                reader = RaggedValues(
-                    self._files,
-                    key,
-                    count=self._count_versions(tensor),
-                    sparse=tensor.layout == "sparse",
-                    cache=self._cache,
-                )
-            self._readers[tensor.key] = reader
-        return reader
-
-    def _count_versions(self, tensor: Tensor) -> int:
-        """Return how many values of a tensor the complete steps refer to."""
-        ends = [self._versions(tensor, "before"), self._versions(tensor, "after")]
-        return 1 + max(int(versions.max()) for versions in ends)
-
-    def _table(self, tensor: Tensor) -> Table:
-        return self._state if tensor.table == "state" else self._observed
-
-    @cached_property
-    def _state(self) -> Table:
-        return self._open_table("state", rows=self.steps + 1)
-
-    @cached_property
-    def _observed(self) -> Table:
-        return self._open_table("observed", rows=self.steps)
-
-    @cached_property
-    def _external(self) -> External:
-        return read_external(
-            self._files,
-            f"{self._group}/external",
-            steps=self.steps,
-            ended=self.status in {"complete", "interrupted"},
-        )
-
-    def _open_table(self, name: str, *, rows: int) -> Table:
-        return Table(
-            self._files,
-            f"{self._group}/{name}",
-            rows=rows,
-            keeps_all=self.about.get("level") == "full",
-            cache=self._cache,
-        )
-
-    def _step_column(self, name: str) -> NDArray[np.int32]:
-        array = self._files.array(f"{self._group}/steps/{name}")
-        column = array.read(0, self.steps)
-        if column.ndim != 1 or column.dtype.kind != "i" or np.any(column < 0):
-            raise damaged(f"{array.where} holds numbers that make no sense")
-        return column
-
-    def _read_progress(self) -> int:
-        key = f"{self._group}/progress"
-        if self.status == "recording" and not self._files.has(key):
-            return 0  # Killed before anything else was written.
-        array = self._files.array(key)
-        found = array.read(0, 1)
-        steps = int(found[0]) if found.shape == (1,) and found.dtype.kind == "i" else -1
-        if steps == 0 and self.status == "recording":
-            return 0
-        recorded = self._files.array(f"{self._group}/steps/seconds").shape[0]
-        # Ended runs with steps have flushed them, so a zero stands for a lost number.
-        lost = steps == 0 and recorded > 0 and self.status != "failed"
-        if not 0 <= steps <= recorded or lost:
-            raise damaged(f"{array.where} says {steps} steps, {recorded} were recorded")
-        return steps
-
-
-def _column(tensor: Tensor) -> int:
-    assert tensor.column is not None, "the parser lets no recorded tensor be without a column"
-    return tensor.column
+    def _what(self, tensor: Tensor, step: int) -> str:
+        """Return what errors call a value."""
+        return f"{self.path}: {tensor.role} {tensor.name} at step {step}"
 
 
 def _dense_size(tensor: Tensor, found: Statistics) -> int:
@@ -585,14 +401,3 @@ def _dense_size(tensor: Tensor, found: Statistics) -> int:
 def _check(moment: str) -> None:
     if moment not in {"before", "after"}:
         raise UsageError(f'moment is "before" or "after", not {moment!r}')
-
-
-def _finite(value: Any, name: str = "") -> Any:
-    """Turn the strings that stand for floats that JSON lacks back into floats."""
-    if isinstance(value, dict):
-        return {key: _finite(item, key) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item, name) for item in value]
-    if isinstance(value, str) and name not in _NAMES:
-        return _NOT_FINITE.get(value, value)
-    return value

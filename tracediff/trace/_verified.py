@@ -1,0 +1,153 @@
+"""The recorded values of a run, each verified against its digest when it is read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tracediff.errors import NotKept, UnsupportedFormat
+from tracediff.model import Moment
+from tracediff.trace import _values
+from tracediff.trace._cache import BlockCache
+from tracediff.trace._cells import MOMENTS, Cells
+from tracediff.trace._store import TraceFiles, damaged
+from tracediff.trace._tensor import Tensor
+from tracediff.trace._values import FixedValues, RaggedValues, SparseRows, ValueReader
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class VerifiedValues:
+    """The values of one run.
+
+    The tensors are those that have a column: none that is the same as another. What an error calls
+    a value is said by the caller, who may have asked for the other.
+
+    Args:
+        files: The trace.
+        group: Path of the run in the trace.
+        cells: Which value each step saw.
+        steps: How many steps are complete.
+        cache: Where decoded chunks are kept.
+    """
+
+    def __init__(
+        self, files: TraceFiles, group: str, cells: Cells, *, steps: int, cache: BlockCache
+    ) -> None:
+        self._files = files
+        self._group = group
+        self._cells = cells
+        self._steps = steps
+        self._cache = cache
+        self._readers: dict[tuple[str, str], ValueReader] = {}
+        self._verified: dict[tuple[str, str], NDArray[np.bool_]] = {}
+
+    def read(
+        self, tensor: Tensor, step: int, moment: Moment, what: str
+    ) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
+        """Return the value at one end of a step and, for a sparse one, its row numbers.
+
+        Raises:
+            NotKept: The value was not observed at this step, or only its digest was kept.
+            DamagedTrace: What is stored is not what was recorded.
+            UnsupportedFormat: It has an element type that has no counterpart in numpy.
+        """
+        version, low, high = self._cells.cell(tensor, step, moment)
+        if low == high == 0:
+            if version >= 0:
+                raise damaged(f"{what} has a value but no digest")
+            raise NotKept(f"{what} was not observed")
+        if version < 0:
+            raise NotKept(f"{what}: its elements were not kept", hint='record with level="full"')
+        if tensor.path is None:
+            raise damaged(f"{what} has a value that is stored nowhere")
+        if not _values.is_readable(tensor.dtype):
+            raise UnsupportedFormat(f"{what} has the element type {tensor.dtype}")
+        values, rows = self._reader(tensor).read(version)
+        if not _values.matches(values.dtype, tensor.dtype):
+            raise damaged(f"{what} is stored as {values.dtype.name}, not as {tensor.dtype}")
+        found = (values,) if rows is None else (values, rows)
+        if _values.digest_of(*found) != (low, high):
+            raise damaged(f"{what} is not what was recorded: its bytes do not match their digest")
+        return _values.decoded(values, tensor.dtype), rows
+
+    def read_as_stored(self, tensor: Tensor, step: int, moment: Moment, what: str) -> NDArray[Any]:
+        """Return the value as `read` does, but in the element type in which it is stored."""
+        self.read(tensor, step, moment, what)  # verified; decoding may have widened it
+        version = int(self._cells.versions(tensor, moment)[step])
+        return self._reader(tensor).read(version)[0]
+
+    def read_many(
+        self,
+        tensor: Tensor,
+        versions: NDArray[np.int32],
+        digests: NDArray[np.uint64],
+        what: str,
+    ) -> list[NDArray[Any]]:
+        """Return several values of a tensor of one shape, many to an array, as `Run.read_many`."""
+        reader = self._reader(tensor)
+        assert isinstance(reader, FixedValues), "the caller asks only for what `many` allows"
+        verified = self._verified.setdefault(tensor.key, np.zeros(2 * self._steps + 2, bool))
+        found, start = [], 0
+        for values in reader.runs(versions):
+            if not _values.matches(values.dtype, tensor.dtype):
+                raise damaged(f"{what} is stored as {values.dtype.name}, not as {tensor.dtype}")
+            here = slice(start, start + len(values))
+            start += len(values)
+            if not verified[versions[here]].all():
+                wrong = _values.first_unlike(values, digests[here])
+                if wrong is not None:
+                    step = self._step_of(tensor, int(versions[here][wrong]))
+                    raise damaged(
+                        f"{what} at step {step} is not what was recorded: "
+                        "its bytes do not match their digest"
+                    )
+                verified[versions[here]] = True
+            found.append(_values.decoded(values, tensor.dtype))
+        return found
+
+    def _step_of(self, tensor: Tensor, version: int) -> int:
+        """Return the first step that saw a value."""
+        steps = [
+            int(np.argmax(seen))
+            for moment in MOMENTS
+            if (seen := self._cells.versions(tensor, moment) == version).any()
+        ]
+        return min(steps, default=0)
+
+    def _reader(self, tensor: Tensor) -> ValueReader:
+        reader = self._readers.get(tensor.key)
+        if reader is None:
+            key = f"{self._group}/{tensor.path}"
+            if tensor.layout == "fixed":
+                shape = tensor.shape or ()
+                reader = FixedValues(self._files, key, shape=shape, cache=self._cache)
+            else:
+                reader = RaggedValues(
+                    self._files,
+                    key,
+                    count=self._cells.count_values(tensor),
+                    sparse=tensor.layout == "sparse",
+                    cache=self._cache,
+                )
+            self._readers[tensor.key] = reader
+        return reader
+
+
+def sparse_rows(
+    values: NDArray[Any], rows: NDArray[np.int64], shape: tuple[int, ...], what: str
+) -> SparseRows:
+    """Return rows of a dense tensor of a shape.
+
+    Raises:
+        DamagedTrace: They do not fit into it.
+    """
+    if (
+        values.shape[1:] != shape[1:]
+        or values.ndim != len(shape)
+        or (len(rows) and not 0 <= rows.min() <= rows.max() < shape[0])
+    ):
+        raise damaged(f"{what} has rows of shape {values.shape} that do not fit into {shape}")
+    return SparseRows(values=values, rows=rows, shape=shape)
