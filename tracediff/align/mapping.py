@@ -29,7 +29,7 @@ from tracediff.model import Side
 from tracediff.trace import Run, Tensor
 
 if TYPE_CHECKING:
-    from tracediff.align.tensors import Pairing
+    from tracediff.align.pairing import Pairing
 
 VERSION = 1
 _ROLES = ("weight", "input", "label", "sample_weight")

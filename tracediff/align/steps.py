@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from tracediff.align.layouts import Add, describe
-from tracediff.align.tensors import Pairing
+from tracediff.align.pairing import Pairing
 from tracediff.align.values import NEAR, norm
 from tracediff.errors import UsageError
 from tracediff.names import counts_steps

@@ -15,8 +15,8 @@ import numpy as np
 import xxhash
 
 from tracediff.align.layouts import Layout, adapt, adapted_shape, parse
+from tracediff.align.pairing import Pairing
 from tracediff.align.steps import StepMap
-from tracediff.align.tensors import Pairing
 from tracediff.errors import NotKept, UnknownName
 from tracediff.model import Moment, Side
 from tracediff.names import model_layers, renamed
