@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import oracle_keras23
 import tensorflow as tf
 from oracle import main
@@ -9,6 +11,10 @@ from oracle import main
 
 class ByHand(oracle_keras23.ByHand):
     """A second copy of a model, in a graph that the recorder never saw."""
+
+    def __init__(self, spec, rule):
+        super().__init__(spec, rule)
+        self.unwatched = Unwatched(spec, rule)
 
     def _build(self, spec, rule):
         self._build_model(spec)
@@ -67,6 +73,57 @@ class ByHand(oracle_keras23.ByHand):
         self.session.run(self.updates, feed)
         weights = self.session.run(self.trained)
         return weights, {place: self.session.run(v) for place, v in self.slots.items()}
+
+    def whole_step(self, step, before, slots, x, y):
+        return self.unwatched.step(step, before, slots, x, y)
+
+
+class Unwatched:
+    """A third copy, which the framework trains and nobody watches.
+
+    Its graph is rewritten as that of the training is, where the one above is another graph.
+    """
+
+    def __init__(self, spec, rule):
+        self.graph = tf.Graph()
+        self.session = tf.compat.v1.Session(graph=self.graph)
+        with self._in_graph():
+            self.model = spec.build()
+            optimizer = rule.make()
+            self.model.compile(optimizer, loss=spec.losses, loss_weights=spec.loss_weights)
+            x, y = spec.data()
+            self.model.train_on_batch(_one_or_all(x), _one_or_all(y))  # makes the slots
+            self.iterations = optimizer.iterations
+            variables = [v for layer in self.model.layers for v in layer.weights]
+            self.weights = dict(zip(spec.weights, variables))
+            self.slots = {
+                ("slot", name + "/" + slot): optimizer.get_slot(self.weights[name], slot)
+                for name in spec.trained
+                for slot in rule.slots
+            }
+
+    @contextlib.contextmanager
+    def _in_graph(self):
+        with self.graph.as_default(), self.session.as_default():
+            yield
+
+    def step(self, step, before, slots, x, y):
+        """Does one step from a given state and returns the state that it leads to."""
+        with self._in_graph():
+            self.iterations.load(step, self.session)
+            for name, variable in self.weights.items():
+                variable.load(before[name], self.session)
+            for place, variable in self.slots.items():
+                variable.load(slots[place], self.session)
+            self.model.train_on_batch(_one_or_all(x), _one_or_all(y))
+            found = {place: self.session.run(v) for place, v in self.slots.items()}
+            for name, variable in self.weights.items():
+                found["weight", name] = self.session.run(variable)
+        return found
+
+
+def _one_or_all(parts):
+    return parts if len(parts) > 1 else parts[0]
 
 
 if __name__ == "__main__":
