@@ -5,7 +5,7 @@ from tracediff_hooks.attach import watch_optimizers
 from tracediff_hooks.callback import TraceCallback
 from tracediff_hooks.recording import Recording, record
 from tracediff_hooks.replay import Replay, ReplayRefused
-from tracediff_hooks.store import TraceExistsError
+from tracediff_hooks.target import TraceExistsError
 
 watch_optimizers()
 

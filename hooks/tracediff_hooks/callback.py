@@ -41,7 +41,8 @@ class TraceCallback:
     the model stays the same and begins another run in the same store when it does not.
 
     Args:
-        store: where to write the trace; a folder that must not exist yet.
+        store: where to write the trace; a folder, or a URL that fsspec knows, at which nothing
+            stands yet.
         level: ``"full"`` keeps every element, ``"sketch"`` a random projection that tells how far
             two runs are apart to 3 per cent, ``"digest"`` whether they are; ``"auto"`` keeps every
             element unless one step is larger than 64 MiB, and then sketches. Or one for each role,
@@ -67,7 +68,7 @@ class TraceCallback:
 
     Raises:
         TraceExistsError: something stands at ``store``; nothing is ever overwritten silently.
-        ValueError: an option that does not exist.
+        ValueError: an option that does not exist, or a URL that nothing installed can write to.
 
     With ``replay``, `fit` raises `ReplayRefused` where the training cannot be controlled as asked.
     """

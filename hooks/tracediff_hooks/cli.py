@@ -177,6 +177,8 @@ def main(argv: Optional[List[str]] = None) -> int:
         options.initial_weights_from or options.batches_from or options.random_layers
     ):
         parser.error("--selftest trains as the script does, and in no other way")
+    if options.selftest and "://" in (options.output or ""):
+        parser.error("--selftest keeps its trace in a folder, so -o must name one and no URL")
     # What follows imports zarr and numpy, which `--help` need not wait for.
     from tracediff_hooks import script
 
@@ -283,7 +285,7 @@ def _choices(options: argparse.Namespace) -> Dict[str, Any]:
 
 def _self_test(options: argparse.Namespace) -> int:
     from tracediff_hooks.selftest import ScriptFailed, keep_in_trace, self_test
-    from tracediff_hooks.store import check_target
+    from tracediff_hooks.target import check_target
 
     level = options.level
     if isinstance(level, dict):

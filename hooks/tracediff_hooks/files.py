@@ -11,6 +11,8 @@ import shutil
 from collections import OrderedDict
 from typing import Any, Dict, Optional, Set, Union
 
+from tracediff_hooks.target import objects_at
+
 OPEN_FILES = 128
 """Files of values kept open, the least recently used one is closed for the next."""
 
@@ -169,13 +171,13 @@ class RemoteFiles:
 
     in_place = False
 
-    def __init__(self, path: str) -> None:
-        import fsspec  # only who records to a URL needs it
-
+    def __init__(self, path: str, *, overwrite: bool) -> None:
         self.groups: Set[str] = set()
         self.used = 0
         self._sizes: Dict[str, int] = {}
-        self._objects: Dict[str, bytes] = fsspec.get_mapper(path)
+        self._objects: Dict[str, bytes] = objects_at(path)
+        if overwrite:
+            self._objects.clear()
         self._objects[".zgroup"] = GROUP
 
     def put(self, key: str, data: bytes) -> None:

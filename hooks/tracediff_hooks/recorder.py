@@ -16,7 +16,8 @@ from tracediff_hooks._tell import tell
 from tracediff_hooks.budget import Budget, shown
 from tracediff_hooks.levels import LEVELS, Level, Levels, Steps
 from tracediff_hooks.run import Run
-from tracediff_hooks.store import check_target, compressor
+from tracediff_hooks.store import compressor
+from tracediff_hooks.target import check_target
 from tracediff_hooks.tensors import Key, SparseRows, TensorSpec, Value, same_value, size_of
 from tracediff_hooks.values import chunk_bytes_within
 from tracediff_hooks.writer import Writer
@@ -48,7 +49,7 @@ class Recorder:
 
     Raises:
         TraceExistsError: something stands at ``path``.
-        ValueError: an option that does not exist.
+        ValueError: an option that does not exist, or a URL that nothing installed can write to.
     """
 
     def __init__(

@@ -30,7 +30,8 @@ def record(model: Any, store: Union[str, "os.PathLike[str]"], **options: Any) ->
 
     Raises:
         TraceExistsError: something stands at ``store``.
-        ValueError: an option's value that does not exist.
+        ValueError: an option's value that does not exist, or a URL that nothing installed can
+            write to.
     """
     return Recording(model, TraceCallback(store, **options))
 

@@ -1,7 +1,5 @@
 """The trace on disk, as docs/trace-format.md lays it out; knows nothing of training."""
 
-import json
-import os
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -10,50 +8,11 @@ from tracediff_hooks.arrays import ChunkedArray, GZip, put_attributes, put_group
 from tracediff_hooks.files import Files, LocalFiles, RemoteFiles
 from tracediff_hooks.moments import FIELDS
 from tracediff_hooks.run import Summary
+from tracediff_hooks.target import check_target, where
 from tracediff_hooks.values import FixedValues, RaggedValues, Storage
 
 FORMAT = 1
 TABLE_CHUNK_BYTES = 256 << 10
-
-
-class TraceExistsError(FileExistsError):
-    """The store to be written is there already."""
-
-
-def where(path: str) -> str:
-    """Where a path leads, symbolic links followed; a URL leads to itself."""
-    return path if "://" in path else os.path.realpath(path)
-
-
-def check_target(path: str, *, overwrite: bool) -> None:
-    """Refuses a path that holds something a new trace would destroy.
-
-    Raises:
-        TraceExistsError: something is there; with ``overwrite`` only if it is not a trace.
-    """
-    target = where(path)
-    if not os.path.lexists(target):
-        return
-    if os.path.isdir(target) and not os.listdir(target):
-        return
-    if not overwrite:
-        raise TraceExistsError(
-            f"{path} exists already; pass overwrite=True (tracediff-record: --overwrite) "
-            "to replace it, or record to another path"
-        )
-    if not _is_trace(target):
-        raise TraceExistsError(
-            f"{path} exists and is not a trace, so overwrite=True does not delete it; "
-            "record to another path"
-        )
-
-
-def _is_trace(path: str) -> bool:
-    try:
-        with open(os.path.join(path, ".zattrs"), encoding="utf-8") as file:
-            return "tracediff" in json.load(file)
-    except (OSError, ValueError, TypeError):
-        return False
 
 
 def compressor(name: Optional[str]) -> Optional[Any]:
@@ -81,7 +40,9 @@ class TraceStore:
         check_target(path, overwrite=overwrite)
         self._codec = compressor(compression)
         self.files: Files = (
-            RemoteFiles(path) if "://" in path else LocalFiles(where(path), overwrite=overwrite)
+            RemoteFiles(path, overwrite=overwrite)
+            if "://" in path
+            else LocalFiles(where(path), overwrite=overwrite)
         )
         put_attributes(self.files, "", {"tracediff": {"format": FORMAT, "writer": writer}})
         self._runs = 0
