@@ -15,13 +15,14 @@ from support.stacks import stack_or_skip
 
 from tracediff.compare import compare
 from tracediff.report.comparison import to_json
+from tracediff.tolerance import GROWTH_FACTOR, GROWTH_STEPS
 
 PROGRAM = Path(__file__).parent / "programs" / "rounding.py"
 DENSE = ("deep", "batch", "softplus", "fast", "value")
 _NEW = ("norm", "kinks", "deep:rate", "chaos:rate")
 ORDINARY = {
-    "keras2.3": (*DENSE, "chaos"),
-    "tf2.3": (*DENSE, "chaos", *_NEW),
+    "keras2.3": (*DENSE, "chaos", "wild"),
+    "tf2.3": (*DENSE, "chaos", *_NEW, "wild", "wild:rate", "wild:moved"),
     "keras3": (*DENSE, "chaos", *_NEW, "chaos:pixel"),
 }
 FURTHER = ("shallow", "deeper", "wide", "single", "selu", "linear", "cnn", "wild")
@@ -156,13 +157,32 @@ def test_the_gradient_of_a_bias_before_batch_normalisation_is_no_divergence(reco
     assert_rounding(comparison)
 
 
-@pytest.fixture
-def _not_yet(request: pytest.FixtureRequest) -> None:
-    """Mark what is wrong still, on processors whose kernels differ there."""
-    asked = request.node.callspec.params
-    if (asked["run"], asked["old"], asked["new"]) == ("wild", "keras2.3", "tf2.3"):
-        reason = "a weight passes its level in one step of chaos"
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=False))
+def test_a_weight_may_follow_a_gradient_that_drifting_weights_moved(recorded):
+    # given logits so far apart that hardly a row has a gradient, and now and then one that has
+    a, b = recorded.path("keras2.3", "wild"), recorded.path("tf2.3", "wild")
+    # when
+    comparison = compare(a, b)
+    # then a weight jumps by more than tenfold in a step, from rounding level, without a cause
+    assert_rounding(comparison)
+    kernel = next(
+        one for one in comparison.drift if (one.role, one.tensor) == ("weight", "out/kernel")
+    )
+    assert kernel.relative_l2.first < 1e-6
+    assert kernel.relative_l2.max > 0.5
+    apart = np.maximum.accumulate(kernel.series[kernel.first_step :])
+    assert (apart[1:] / apart[:-1])[GROWTH_STEPS:].max() > GROWTH_FACTOR
+
+
+def test_a_rate_and_a_weight_moved_from_outside_are_found_in_the_same_chaos(recorded):
+    a = recorded.path("keras2.3", "wild")
+    assert_the_rate_is_found(a, recorded.path("tf2.3", "wild:rate"))
+    # given a kernel that something other than the optimizer made a hundredth larger
+    moved = compare(a, recorded.path("tf2.3", "wild:moved")).first_divergence
+    assert (moved.step, moved.stage, moved.tensor) == (MOVED, "state", "out/kernel")
+
+
+MOVED = 70
+"""Before a step at which rounding makes a jump of it by itself."""
 
 
 @pytest.mark.exhaustive
@@ -170,7 +190,6 @@ def _not_yet(request: pytest.FixtureRequest) -> None:
     ("old", "new"), [("keras2.3", "tf2.3"), ("tf2.3", "keras3"), ("keras2.3", "keras3")]
 )
 @pytest.mark.parametrize("run", FURTHER)
-@pytest.mark.usefixtures("_not_yet")
 def test_further_runs_agree_within_rounding_on_two_stacks(further, old, new, run):
     assert_rounding(compare(further.path(old, run), further.path(new, run)))
 

@@ -20,7 +20,9 @@ from tracediff.onset.judge import judge as judge
 from tracediff.onset.kinks import flipped
 from tracediff.onset.kinks import has_kinks as has_kinks
 from tracediff.onset.noise import Key
-from tracediff.onset.past import run_wide
+from tracediff.onset.origins import begins
+from tracediff.onset.origins import unseen as unseen
+from tracediff.onset.past import run_wide, scaled
 from tracediff.onset.probes import Place as Place
 from tracediff.onset.probes import began as began
 from tracediff.onset.probes import first_true as first_true
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
 SLOT_MEMORY = 50
 """Steps for which a slot remembers one gradient: 0.9^50 is half a percent."""
 _KINKED = ("activation", "loss", "gradient", "applied_gradient", "metric")
-_ENTERS_FORWARD = ("data", "state")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,7 +103,7 @@ def find_onset(judged: Mapping[Key, Judged], *, kinks: bool = False) -> Onset:
             for key, place in firsts.items()
             # What rounding had grown into already cannot begin to differ afterwards.
             if (place.step < until or not _grew(judged[key], causal[key], until))
-            and _begins(known, key, place)
+            and begins(known, key, place)
         ),
         chaotic=_chaotic(judged, firsts),
     )
@@ -115,8 +116,9 @@ def _causal(
     kinks = _kinks(judged, envelope, count)
     result = dict(judged)
     for key, one in judged.items():
+        gradient = _forgiven(judged, key, envelope)
         for moment, cells, flags in _moments(one):
-            rest = _unexplained(key, one, moment, cells, flags, envelope)
+            rest = _unexplained(key, one, moment, cells, flags, envelope, gradient)
             if one.bound is not None:
                 pass
             elif key[0] in _KINKED:
@@ -125,6 +127,29 @@ def _causal(
                 rest &= ~_after_kink(kinks, split_slot(key[1])[0], count)
             result[key] = _with_flags(result[key], moment, rest)
     return result
+
+
+def _forgiven(
+    judged: Mapping[Key, Judged], key: Key, envelope: NDArray[np.float64]
+) -> NDArray[np.float64] | None:
+    """Return how far gradients differ that moved a weight or a slot, where rounding explains it.
+
+    None for what no gradient moves. What is not explained counts for nothing, nor does a gradient
+    where the update of its weight was not compared as such.
+    """
+    one, weight = judged[key], split_slot(key[1])[0] if key[0] == "slot" else key[1]
+    gradient = judged.get(("applied_gradient", weight)) or judged.get(("gradient", weight))
+    moved = judged.get(("weight", weight))
+    if key[0] not in ("weight", "slot") or one.statistic or gradient is None or moved is None:
+        return None
+    if moved.track.update is None:
+        return None
+    cells = gradient.track.after
+    beyond = _unexplained(
+        gradient.track.pair.key, gradient, "after", cells, gradient.after, envelope
+    )
+    counted = cells["known"] & ~beyond & moved.track.update["present"] & ~moved.update
+    return np.where(counted, scaled(cells), 0.0)
 
 
 def _first(judged: Mapping[Key, Judged]) -> Place | None:
@@ -207,11 +232,13 @@ def _unexplained(
     cells: Series,
     flags: NDArray[np.bool_],
     envelope: NDArray[np.float64],
+    gradient: NDArray[np.float64] | None = None,
 ) -> NDArray[np.bool_]:
     """Return where ``flags`` is true and smooth growth of rounding does not explain it."""
     if one.bound is not None:
         return flags
-    smooth = grown(one, cells, envelope, before=moment == "before" and one.track.state)
+    before = moment == "before" and one.track.state
+    smooth = grown(one, cells, envelope, before=before, gradient=gradient)
     return np.asarray(flags & ~(smooth & ~_local(key, one, moment)))
 
 
@@ -222,7 +249,9 @@ def _spoilt(
     result = np.zeros(count, bool)
     for key, one in judged.items():
         if key[0] == "weight":
-            result |= _unexplained(key, one, "after", one.track.after, one.after, envelope)
+            gradient = _forgiven(judged, key, envelope)
+            after = one.track.after
+            result |= _unexplained(key, one, "after", after, one.after, envelope, gradient)
             result |= one.update
     return result
 
@@ -270,89 +299,3 @@ def _local(key: Key, one: Judged, moment: Moment) -> NDArray[np.bool_]:
         flags = one.external.copy()
         flags[one.start] = True
     return flags
-
-
-def _start(judged: Mapping[Key, Judged]) -> int:
-    return began(one.track for one in judged.values())
-
-
-def _begins(judged: Mapping[Key, Judged], key: Key, place: Place) -> bool:
-    """Say whether everything that a diverging tensor was computed from agrees."""
-    role, name = key
-    step = place.step
-    if place.stage == "data" or role == "learning_rate":
-        return True
-    if place.stage == "state":
-        return step == _start(judged) or bool(judged[key].external[step])
-    fed = ("gradient", name) in judged or ("applied_gradient", name) in judged
-    if place.quantity == "update" and fed:
-        # The probe itself allows for what went into the update.
-        return not any(_after(judged, other, step) for other in _slots_and_rate(judged, name))
-    entering = any(
-        one.before[step] or unseen(one, step) if one.track.state else one.after[step]
-        for (kind, _), one in judged.items()
-        if stage_of(kind, "before") in _ENTERS_FORWARD
-    )
-    if place.stage == "update":
-        return _update_begins(judged, key, step, entering=entering)
-    earlier = [
-        one.after[step] for other, one in judged.items() if _runs_before(judged, other, key, place)
-    ]
-    return not entering and not any(earlier)
-
-
-def unseen(one: Judged, step: int) -> bool:
-    """Say whether a state tensor was not recorded before a step that it went into.
-
-    Keras 3 builds a model without an input shape in its first step: its weights are seen after it.
-    """
-    before = one.track.before
-    return bool(
-        before is not None and not before["present"][step] and one.track.after["present"][step]
-    )
-
-
-def _update_begins(judged: Mapping[Key, Judged], key: Key, step: int, *, entering: bool) -> bool:
-    role, name = key
-    weight = split_slot(name)[0] if role == "slot" else name
-    gradient = judged.get(("applied_gradient", weight)) or judged.get(("gradient", weight))
-    own = judged[key]
-    if own.before[step]:
-        return False
-    forward = entering or any(
-        _after(judged, other, step) for other in judged if other[0] in ("activation", "loss")
-    )
-    if gradient is None:
-        # A moving statistic, or nothing known about the gradient: it hangs on all that went before.
-        return not forward
-    if gradient.after[step]:
-        return False
-    inputs = _slots_and_rate(judged, weight)
-    if role == "slot":
-        inputs = [other for other in inputs if other[0] == "learning_rate"]
-    return not any(
-        _after(judged, other, step) or (other[0] == "slot" and judged[other].before[step])
-        for other in inputs
-    )
-
-
-def _slots_and_rate(judged: Mapping[Key, Judged], weight: str) -> list[Key]:
-    return [
-        other
-        for other in judged
-        if other[0] == "learning_rate" or (other[0] == "slot" and split_slot(other[1])[0] == weight)
-    ]
-
-
-def _after(judged: Mapping[Key, Judged], key: Key, step: int) -> bool:
-    return bool(judged[key].after[step])
-
-
-def _runs_before(judged: Mapping[Key, Judged], other: Key, key: Key, place: Place) -> bool:
-    """Say whether ``other`` is observed at this step before ``key`` and may have gone into it."""
-    if other[0] in ("weight", "slot", "learning_rate") or other == key:
-        return False
-    if place.stage == "metric" and other[0] in ("gradient", "applied_gradient"):
-        return False
-    one = Place(place.step, stage_of(other[0], "after"), judged[other].track, "after")
-    return one.key < place.key

@@ -26,26 +26,37 @@ if TYPE_CHECKING:
 
 
 def grown(
-    one: Judged, cells: Series, envelope: NDArray[np.float64], *, before: bool
+    one: Judged,
+    cells: Series,
+    envelope: NDArray[np.float64],
+    *,
+    before: bool,
+    gradient: NDArray[np.float64] | None = None,
 ) -> NDArray[np.bool_]:
     """Say at which steps a difference is what earlier rounding may have grown to.
 
     It must have been non-zero at `GROWTH_STEPS` earlier steps, and be at most `GROWTH_FACTOR` times
     the largest relative drift so far: of the tensor itself, or of the run as a whole. Moving
     statistics amplify nothing and enter no step: they may only follow the run, by
-    `STATISTIC_FACTOR`.
+    `STATISTIC_FACTOR`. A weight, or a slot, may also follow the gradient of the same step: behind a
+    softmax whose logits are far apart, most rows of a batch have no gradient to speak of, and now
+    and then one that falls between two classes has, by as much as drifting weights move it.
 
     Args:
         one: The track, judged.
         cells: Its cells before or after each step.
         envelope: What `run_wide` returned.
         before: Whether ``cells`` are those before each step.
+        gradient: How far the gradient differs that each step moved it by, where rounding explains
+            that; None where there is none.
     """
     count = len(cells)
     if not count:
         return np.zeros(0, bool)
     history = steps_apart(one.track)
     past = reached(one.track, envelope, before=before, statistic=one.statistic)
+    if gradient is not None:
+        past = np.maximum(past, np.r_[0.0, gradient][:-1] if before else gradient)
     if before:
         history = np.r_[0, history[:-1]]
     factor = STATISTIC_FACTOR if one.statistic else GROWTH_FACTOR

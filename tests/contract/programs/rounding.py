@@ -3,7 +3,8 @@
 Runs on every stack: Python 3.7 and Keras 2.3 upwards. Usage: rounding.py OUT RUN..., where a run is
 the name of one in `RUNS`, or such a name, a colon and a change: ``rate`` makes the learning rate
 one part in 10^4 larger, ``pixel`` adds a thousandth to one number of an epoch's last batch,
-``weight`` adds a ten-thousandth to one initial weight; ``again`` changes nothing.
+``weight`` adds a ten-thousandth to one initial weight, ``moved`` makes the last kernel a hundredth
+larger before step 70; ``again`` changes nothing.
 """
 
 import os
@@ -122,6 +123,21 @@ def set_weights(model):
     model.set_weights(weights)
 
 
+class Mover(keras.callbacks.Callback):
+    """Changes a kernel between two steps."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.left = step
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if not self.left:
+            layer = self.model.get_layer("out")
+            kernel, bias = layer.get_weights()
+            layer.set_weights([kernel * np.float32(1.01), bias])
+
+
 def train(out, name):
     plan, _, change = name.partition(":")
     kind, widths, activation, rows, steps, rate = RUNS[plan]
@@ -139,6 +155,8 @@ def train(out, name):
         weights = model.get_weights()
         weights[0].flat[3] += np.float32(1e-4)
         model.set_weights(weights)
+    movers = [Mover(70)] if change == "moved" else []
+    callback = TraceCallback(Path(out, name.replace(" ", "-").replace(":", "-") + ".zarr"))
     model.fit(
         x,
         y,
@@ -146,7 +164,7 @@ def train(out, name):
         epochs=steps * rows // len(x) or 1,
         shuffle=False,
         verbose=0,
-        callbacks=[TraceCallback(Path(out, name.replace(" ", "-").replace(":", "-") + ".zarr"))],
+        callbacks=[*movers, callback],
     )
 
 
