@@ -5,9 +5,12 @@ docs/trace-format.md; signs and places come from an integer hash of an element's
 every numpy on every machine computes the same.
 """
 
-from typing import Optional
+import functools
+from typing import Optional, Tuple
 
 import numpy as np
+
+from tracediff_hooks import native
 
 WIDTH = 509
 """Numbers in a sketch. A prime, so that the strides of a tensor, which seldom have it as a factor,
@@ -48,6 +51,12 @@ def _turns(rows: np.ndarray) -> np.ndarray:
     return turns
 
 
+@functools.lru_cache(maxsize=64)
+def _plan(groups: int) -> Tuple[np.ndarray, np.ndarray]:
+    """Offsets of the blocks and turns of the rows of so many groups: alike for every tensor."""
+    return _offsets(np.arange(groups * TOGETHER)), _turns(np.arange(groups * ROWS))
+
+
 def sketch_of(values: np.ndarray) -> np.ndarray:
     """The sketch of an array's elements in C order.
 
@@ -59,24 +68,35 @@ def sketch_of(values: np.ndarray) -> np.ndarray:
         each number is an element, up to its sign, and norms are exact.
     """
     flat = values.reshape(-1)
-    result = np.zeros(WIDTH)
     if flat.dtype != np.float32:
         flat = flat.astype(np.float64)
-    offsets = _offsets(np.arange(-(-flat.size // BLOCK)))
+    offsets, turns = _plan(-(-flat.size // (TOGETHER * BLOCK)))
+    if native.PASSES is not None and flat.dtype == np.float32 and flat.flags.c_contiguous:
+        result = native.PASSES.sketch(
+            flat, SIGNS, offsets, turns, width=WIDTH, rows=ROWS, together=TOGETHER
+        )
+    else:
+        result = _in_many_passes(flat, offsets, turns)
+    return np.asarray(result[: min(WIDTH, flat.size)])
+
+
+def _in_many_passes(flat: np.ndarray, offsets: np.ndarray, turns: np.ndarray) -> np.ndarray:
+    result = np.zeros(WIDTH)
     signed = np.empty(BLOCK, flat.dtype)
+    blocks = -(-flat.size // BLOCK)
     with np.errstate(invalid="ignore", over="ignore"):
-        for first in range(0, len(offsets), TOGETHER):
+        for first in range(0, blocks, TOGETHER):
             sums = np.zeros(BLOCK)
-            for number in range(first, min(first + TOGETHER, len(offsets))):
+            for number in range(first, min(first + TOGETHER, blocks)):
                 part = flat[number * BLOCK : (number + 1) * BLOCK]
                 signs = SIGNS[offsets[number] : offsets[number] + part.size]
                 np.multiply(part, signs, out=signed[: part.size])
                 np.add(sums[: part.size], signed[: part.size], out=sums[: part.size])
-            rows = np.arange(ROWS) + first // TOGETHER * ROWS
-            for row, turn in zip(sums.reshape(ROWS, WIDTH), _turns(rows)):
+            own = turns[first // TOGETHER * ROWS :]
+            for row, turn in zip(sums.reshape(ROWS, WIDTH), own):
                 result[turn:] += row[: WIDTH - turn]
                 result[:turn] += row[WIDTH - turn :]
-    return result[: min(WIDTH, flat.size)]
+    return result
 
 
 def sketch_of_rows(values: np.ndarray, rows: np.ndarray, size: int) -> np.ndarray:

@@ -10,8 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tracediff_hooks import native
 from tracediff_hooks.flushing import flushed
 from tracediff_hooks.moments import statistics_of
+
+
+@pytest.fixture(autouse=True)
+def in_numpy(monkeypatch):
+    """Without the compiled passes, which have tests of their own."""
+    monkeypatch.setattr(native, "PASSES", None)
+
 
 FLUSHES = sys.platform == "linux" and platform.machine() == "x86_64"
 

@@ -1,5 +1,7 @@
 """What people install: the two wheels hold what they should, and nothing of the checkout leaks."""
 
+import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -13,6 +15,10 @@ from support.stacks import REPOSITORY, Stack
 FOLDERS = ("hooks", "tui", "tests", "samples", "bench")
 LOOK_FOR = "import sys, importlib.util as u; print([n for n in sys.argv[1:] if u.find_spec(n)])"
 
+# What the recorder's wheel has in place of a source.
+SOURCES = {"tracediff_hooks/_passes.c"}
+COMPILED = {"tracediff_hooks/_passes.so"}
+
 
 @pytest.fixture(scope="module")
 def core_wheel(tmp_path_factory) -> Path:
@@ -24,12 +30,23 @@ def hooks_wheel(tmp_path_factory) -> Path:
     return build_wheel(REPOSITORY / "hooks", tmp_path_factory.mktemp("hooks"))
 
 
-def build_wheel(source: Path, into: Path) -> Path:
+def build_wheel(source: Path, into: Path, **environment: str) -> Path:
     command = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", str(into)]
-    done = subprocess.run([*command, str(source)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*command, str(source)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     (wheel,) = into.glob("*.whl")
     return wheel
+
+
+def compiled_here() -> set[str]:
+    """What is compiled into a wheel of the recorder, where there is a compiler."""
+    return COMPILED if shutil.which("cc") else set()
 
 
 def files_in(wheel: Path) -> set[str]:
@@ -50,7 +67,7 @@ def modules_under(folder: Path) -> set[str]:
     return {
         path.relative_to(folder.parent).as_posix()
         for path in folder.rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".so"
     }
 
 
@@ -88,9 +105,19 @@ def test_the_hooks_wheel_holds_the_recorder_alone(hooks_wheel):
     files = files_in(hooks_wheel)
     # Then they are the package, whole, and the metadata
     metadata = {name for name in files if name.startswith("tracediff_hooks-")}
-    assert files - metadata == modules_under(REPOSITORY / "hooks" / "tracediff_hooks")
+    package = modules_under(REPOSITORY / "hooks" / "tracediff_hooks") - SOURCES
+    assert files - metadata == package | compiled_here()
     assert "tracediff_hooks/py.typed" in files
     assert any(name.endswith("/LICENSE") for name in metadata)
+
+
+def test_without_a_compiler_the_hooks_wheel_is_for_every_platform(tmp_path):
+    # Given a machine that has no C compiler, when the wheel is built there
+    wheel = build_wheel(REPOSITORY / "hooks", tmp_path, CC="no-such-compiler")
+    # Then nothing compiled is in it, and its name says so
+    package = modules_under(REPOSITORY / "hooks" / "tracediff_hooks") - SOURCES
+    assert {name for name in files_in(wheel) if name.startswith("tracediff_hooks/")} == package
+    assert wheel.name.endswith("-py3-none-any.whl")
 
 
 def test_each_wheel_declares_its_command(core_wheel, hooks_wheel):

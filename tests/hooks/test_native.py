@@ -1,0 +1,96 @@
+"""The compiled passes compute what numpy does in many: sketches bit for bit, moments in float64."""
+
+import importlib.util
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.stacks import REPOSITORY, Stack
+
+from tracediff_hooks import native, sketch
+from tracediff_hooks.moments import statistics_of
+
+SIZES = (0, 1, 31, 32, 33, 508, 509, 510, 16287, 16288, 16289, 521215, 521216, 521217, 700001)
+
+
+@pytest.fixture(scope="module")
+def passes(tmp_path_factory) -> native.Passes:
+    """The library, built as an installation builds it."""
+    place = REPOSITORY / "hooks" / "hatch_build.py"
+    spec = importlib.util.spec_from_file_location("hatch_build", place)
+    build = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(build)
+    target = tmp_path_factory.mktemp("native") / "_passes.so"
+    reason = build.compiled(REPOSITORY / "hooks" / build.SOURCE, target)
+    if reason is not None:
+        pytest.skip(reason)
+    return native.Passes(str(target))
+
+
+def values_of(size, seed=0, spread=20):
+    stream = np.random.default_rng(seed)
+    tens = stream.uniform(-spread, spread, size)
+    return (stream.standard_normal(size) * 10.0**tens).astype(np.float32)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_sketch_has_the_same_bits(passes, monkeypatch, size):
+    # Given values of many magnitudes, some too small for full precision
+    values = np.concatenate([values_of(size), np.full(size % 7, 1e-41, np.float32)])
+    monkeypatch.setattr(native, "PASSES", None)
+    expected = sketch.sketch_of(values)
+    # When the compiled pass sketches them
+    monkeypatch.setattr(native, "PASSES", passes)
+    found = sketch.sketch_of(values)
+    # Then its bits are those of the definition in numpy
+    assert found.tobytes() == expected.tobytes()
+
+
+@settings(deadline=None, database=None, max_examples=60)
+@given(st.integers(0, 5000), st.integers(0, 1000), st.sets(st.integers(0, 4999), max_size=40))
+def test_moments_are_those_of_exact_sums(passes, size, seed, spoiled):
+    # Given values, some of which are no numbers
+    values = values_of(size, seed, spread=15)
+    for place in spoiled:
+        if place < size:
+            values[place] = [np.nan, np.inf, -np.inf][place % 3]
+    # When they are passed over
+    low, high, total, squares, nans, infinities = passes.moments(values)
+    # Then everything holds of the finite ones, against sums that are not rounded
+    finite = values[np.isfinite(values)].astype(np.float64)
+    assert (nans, infinities) == (np.isnan(values).sum(), np.isinf(values).sum())
+    assert (low, high) == (finite.min(initial=np.inf), finite.max(initial=-np.inf))
+    exact, magnitude = math.fsum(finite), math.fsum(np.abs(finite))
+    assert total == pytest.approx(exact, rel=0, abs=1e-12 * magnitude)
+    assert squares == pytest.approx(math.fsum(finite * finite), rel=1e-12, abs=0)
+
+
+def test_both_ways_describe_alike(passes, monkeypatch):
+    # Given an array that is passed over in blocks, and one with a NaN
+    for values in (values_of(400_000, spread=4), np.array([1, np.nan, 3], np.float32)):
+        monkeypatch.setattr(native, "PASSES", None)
+        expected = statistics_of(values)
+        monkeypatch.setattr(native, "PASSES", passes)
+        # When both ways make its statistics, then these agree to the six digits of the slower
+        np.testing.assert_allclose(statistics_of(values), expected, rtol=1e-5, atol=1e-2)
+
+
+def test_a_library_of_another_version_is_left_alone(passes, monkeypatch, tmp_path):
+    # Given a file that is no library, and a library whose version is not the expected one
+    nothing = tmp_path / "_passes.so"
+    nothing.write_bytes(b"not a library")
+    with pytest.raises(OSError, match="_passes"):
+        native.Passes(str(nothing))
+    monkeypatch.setattr(native, "VERSION", native.VERSION + 1)
+    # When it is loaded, then it is refused, and numpy does the work
+    with pytest.raises(ValueError, match="expected"):
+        native.Passes(passes.path)
+
+
+def test_the_environment_can_do_without(keras3: Stack):
+    # Given a Python that is told so, when it looks for the library, then it takes numpy
+    script = "from tracediff_hooks import native; print(native.PASSES)"
+    done = keras3.run("-c", script, env={"TRACEDIFF_NATIVE": "0"})
+    assert done.stdout.strip() == "None"
