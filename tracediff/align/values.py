@@ -145,14 +145,17 @@ def _looked_at(values: NDArray[Any]) -> _Look:
     flat = values.reshape(-1)
     sample = flat[sample_places(flat.size)] if flat.size > SAMPLE else flat.copy()
     share = norm(sample) ** 2 * flat.size / max(1, sample.size)
+    size = norm(flat)
+    # A sample tells nearly always that not all elements are equal.
+    constant = not flat.size or (float(np.ptp(sample)) == 0.0 and float(np.ptp(flat)) == 0.0)
     return _Look(
         size=flat.size,
         shape=values.shape,
         sample=sample,
         sample_norm=norm(sample),
-        represented=share >= _REPRESENTED * norm(flat) ** 2,
-        spread=float(flat.std()) if flat.size else 0.0,
-        constant=not flat.size or float(np.ptp(flat)) == 0.0,
+        represented=share >= _REPRESENTED * size**2,
+        spread=norm(flat - flat.mean()) / math.sqrt(flat.size) if flat.size else 0.0,
+        constant=constant,
     )
 
 

@@ -41,10 +41,8 @@ _SAME = 1e-3
 @dataclass(frozen=True, slots=True)
 class _Verdict:
     place: Place
-    other: bool  # Whether it is another distribution
     text: str
-    a: str
-    b: str
+    other: tuple[str, str] | None = None  # What each is, where it is another distribution
     undecided: bool = False
     few: bool = False
 
@@ -68,9 +66,9 @@ def initial_weights(case: Case) -> Iterable[Finding]:
         verdicts.append(_compare(case, place, pair, tests=len(places)))
         shapes[place.track.pair.name] = pair[0].shape
     yield from _coarser(case, coarse)
-    others = [one for one in verdicts if one.other]
-    draws = [one for one in verdicts if not one.other]
-    for one in others:
+    others = [(one, one.other) for one in verdicts if one.other is not None]
+    draws = [one for one in verdicts if one.other is None]
+    for one, (text_a, text_b) in others:
         name = one.place.track.pair.name
         yield Finding(
             code="init.distribution",
@@ -79,9 +77,9 @@ def initial_weights(case: Case) -> Iterable[Finding]:
             stage="state",
             step=case.start,
             subject=name,
-            a=one.a,
-            b=one.b,
-            evidence=(f"A: {one.a}", f"B: {one.b}", *_initializers(case, one.place, shapes[name])),
+            a=text_a,
+            b=text_b,
+            evidence=(f"A: {text_a}", f"B: {text_b}", *_initializers(case, one.place, shapes[name])),
             remedy=_remedy(case, one.place, shapes[name]),
         )
     if draws:
@@ -151,18 +149,21 @@ def _at_start(case: Case, place: Place) -> bool:
 def _compare(case: Case, place: Place, pair: tuple[Values, Values], *, tests: int) -> _Verdict:
     shape = pair[0].shape
     a, b = (one.astype(np.float64).reshape(-1) for one in pair)
-    text_a, text_b = (
-        describe(one, two.shape) if np.isfinite(one).all() else "not all finite"
-        for one, two in ((a, pair[0]), (b, pair[1]))
-    )
 
-    def other(text: str) -> _Verdict:
-        return _Verdict(place, other=True, text=text, a=text_a, b=text_b)
+    def described() -> tuple[str, str]:
+        text_a, text_b = (
+            describe(one, two.shape) if np.isfinite(one).all() else "not all finite"
+            for one, two in ((a, pair[0]), (b, pair[1]))
+        )
+        return text_a, text_b
+
+    def other(text: str | None) -> _Verdict:
+        text_a, text_b = described()
+        text = f"{text_a} in A, {text_b} in B" if text is None else text
+        return _Verdict(place, text=text, other=(text_a, text_b))
 
     def draw(text: str, *, undecided: bool = False, few: bool = False) -> _Verdict:
-        return _Verdict(
-            place, other=False, text=text, a=text_a, b=text_b, undecided=undecided, few=few
-        )
+        return _Verdict(place, text=text, undecided=undecided, few=few)
 
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         return other("not all values are finite")
@@ -173,7 +174,7 @@ def _compare(case: Case, place: Place, pair: tuple[Values, Values], *, tests: in
     if _few_levels(a) or _few_levels(b):
         if np.array_equal(np.sort(a), np.sort(b)):
             return draw("the same values in other places")
-        return other(f"{text_a} in A, {text_b} in B")
+        return other(None)
     scale = _scaled(a, b)
     if scale is not None:
         return other(f"B is A times {short(scale)}")

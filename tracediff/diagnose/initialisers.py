@@ -279,9 +279,13 @@ def rejected(values: Array, shape: tuple[int, ...], what: Initialiser | str | No
     return False
 
 
-def _fourth_moment(values: Array) -> float:
-    squares = np.square(values - values.mean())
-    return float(np.square(squares, out=squares).mean())
+def _moments(values: Array) -> tuple[float, float, float]:
+    """Return the mean, and the second and the fourth moment about it."""
+    mean = float(values.mean())
+    squares = values - mean
+    np.square(squares, out=squares)
+    second = float(squares.mean())
+    return mean, second, float(np.square(squares, out=squares).mean())
 
 
 def likeness(a: Array, b: Array) -> tuple[float, str]:
@@ -298,14 +302,15 @@ def likeness(a: Array, b: Array) -> tuple[float, str]:
         # Of draws that are nearly equal it says that it went over to the asymptotic formula.
         warnings.simplefilter("ignore", RuntimeWarning)
         shape = float(stats.ks_2samp(sampled(a), sampled(b)).pvalue)
-    variances = max(a.var(), 1e-300), max(b.var(), 1e-300)
+    moments = [_moments(x) for x in (a, b)]
+    variances = max(moments[0][1], 1e-300), max(moments[1][1], 1e-300)
     error = sum(
-        max(0.1, _fourth_moment(x) / v**2 - 1.0) / len(x)
-        for x, v in zip((a, b), variances, strict=True)
+        max(0.1, fourth / v**2 - 1.0) / len(x)
+        for x, v, (_, _, fourth) in zip((a, b), variances, moments, strict=True)
     )
     spread = 2.0 * float(stats.norm.sf(abs(math.log(variances[1] / variances[0])) / error**0.5))
     deviation = math.sqrt(variances[0] / len(a) + variances[1] / len(b))
-    centre = 2.0 * float(stats.norm.sf(abs(float(b.mean() - a.mean())) / deviation))
+    centre = 2.0 * float(stats.norm.sf(abs(moments[1][0] - moments[0][0]) / deviation))
     least = min(shape, 3.0 * spread, 3.0 * centre, 1.0)
     part = "" if len(a) <= _SAMPLE else f" (Kolmogorov-Smirnov: {_SAMPLE} of them)"
     return least, (

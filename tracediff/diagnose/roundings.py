@@ -27,11 +27,18 @@ def rounded(a: Array, b: Array, *, drawn: bool = False) -> tuple[str, str] | Non
     """
     if np.array_equal(a, b):
         return None
-    for coarse, fine, side in ((b, a, "B"), (a, b, "A")):
+    flat_a, flat_b = a.reshape(-1), b.reshape(-1)
+    for coarse, fine, side in ((flat_b, flat_a, "B"), (flat_a, flat_b, "A")):
         for name, round_to in (_FLOATS if drawn else _FLOATS | _GRIDS).items():
-            if np.array_equal(round_to(fine), coarse):
+            # A few elements say no nearly always; each is rounded by itself.
+            if all(
+                np.array_equal(round_to(fine[here]), coarse[here]) for here in (_GLANCE, _WHOLE)
+            ):
                 return side, name
     return None
+
+
+_GLANCE, _WHOLE = slice(256), slice(None)
 
 
 def _to_bfloat16(values: Array) -> Array:
