@@ -5,13 +5,13 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from tracediff.drift import single
+from tracediff.drift import single, updates
 from tracediff.drift.cells import QUANTILES, measured_cells, moved_cells
 from tracediff.drift.sums import SHORT, row_sums
 from tracediff.drift.updates import update_rows
 
 FLOAT32 = np.dtype(np.float32)
-SIZES = st.integers(SHORT + 1, single.WIDE_BLOCK + 7)
+SIZES = st.integers(SHORT + 1, single.BLOCK + 7)
 """What the docstring of the module promises of norms."""
 WITHIN = 1e-6
 
@@ -72,7 +72,7 @@ def test_sums_are_those_of_float64(seed, size, exponent, apart):
 
 
 def test_what_is_not_finite_is_counted_apart():
-    a, b = values(0, 3 * single.WIDE_BLOCK, scale=1.0, apart=1e-3)
+    a, b = values(0, 3 * single.BLOCK, scale=1.0, apart=1e-3)
     a[5] = b[5] = np.nan
     a[7] = np.inf
     b[-1] = -np.inf
@@ -139,7 +139,7 @@ def test_updates_are_judged_by_the_same_sums(seed, apart, fed, monkeypatch):
     options = {"gradient": gradient, "slots": slots} if fed else {}
     # WHEN it is summed up in both ways
     quick, moves = update_rows(state, unit=FLOAT32, **options)
-    monkeypatch.setattr(single, "suits", lambda *_: False)
+    monkeypatch.setattr(updates, "suits", lambda *_: False)
     slow, moves_slow = update_rows(state, unit=FLOAT32, **options)
     # THEN what judges it is the same, far below the shares of the update that judge (2e-5)
     size = float(slow["norm"][0])
@@ -154,7 +154,7 @@ def test_an_update_that_is_not_finite_is_left_to_float64(monkeypatch):
     state, gradient, slots = a_training(0, 5_000, apart=1e-3)
     state[1][0, 17] = np.nan
     quick, _ = update_rows(state, gradient=gradient, slots=slots, unit=FLOAT32)
-    monkeypatch.setattr(single, "suits", lambda *_: False)
+    monkeypatch.setattr(updates, "suits", lambda *_: False)
     slow, _ = update_rows(state, gradient=gradient, slots=slots, unit=FLOAT32)
     np.testing.assert_array_equal(quick["unexplained"], slow["unexplained"])
     np.testing.assert_allclose(quick["norm"], slow["norm"], rtol=WITHIN)
@@ -167,3 +167,53 @@ def test_the_cells_of_an_update_tell_signs_and_distances():
     one, other = state[1][0] - state[0][0], state[3][0] - state[2][0]
     assert cell["max_ulp"] == ulps(one, other).max()
     assert cell["sign_agreement"] == np.mean(np.sign(one) == np.sign(other))
+
+
+def two_sided(seed, size, *, crossing):
+    """Two values that are apart by little, but for a share of elements of the other sign."""
+    random = np.random.default_rng(seed)
+    a = random.normal(size=size).astype(np.float32)
+    b = (a * (1 + 1e-3 * random.normal(size=size))).astype(np.float32)
+    b[random.random(size) < crossing] *= -1
+    return a, b
+
+
+@pytest.mark.parametrize("crossing", [0.0, 1e-4, 0.5, 1.0])
+@pytest.mark.parametrize("small", [False, True])
+def test_distances_across_zero_are_those_of_counting(crossing, small):
+    # GIVEN elements that cross zero: none, some, half, all; and so near to it that those that do
+    # not cross are further apart
+    a, b = two_sided(4, 70_000, crossing=crossing)
+    if small:
+        across = np.sign(a) != np.sign(b)
+        a[across], b[across] = 1e-45, -1e-45
+    # WHEN, THEN
+    found = row_sums(a[None], b[None], unit=FLOAT32, quick=True)[0]
+    assert found["max_ulp"] == ulps(a, b).max()
+
+
+@pytest.mark.parametrize("scale", [1e5, 1.0, 1.9, -1.0])
+def test_inner_products_are_good_however_far_two_values_are_apart(scale):
+    # GIVEN values of which one is many times the other, or they are alike in the first block only
+    a, b = two_sided(5, 3 * single.BLOCK + 5, crossing=0.0)
+    for begin in (0, single.BLOCK):
+        other = b.copy()
+        other[begin:] *= np.float32(scale)
+        found = row_sums(a[None], other[None], unit=FLOAT32, quick=True)[0]
+        # THEN
+        wide_a, wide_b = a.astype(np.float64), other.astype(np.float64)
+        size = np.linalg.norm(wide_a) * np.linalg.norm(wide_b)
+        assert found["dot"] == pytest.approx(wide_a @ wide_b, abs=4 * WITHIN * size)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e5, -1.0])
+def test_inner_products_of_updates_are_those_of_float64(scale):
+    state, _, _ = a_training(2, 70_001, apart=1e-3)
+    half = slice(40_000, None)
+    state[3][0, half] = state[2][0, half] + np.float32(scale) * (
+        state[1][0, half] - state[0][0, half]
+    )
+    _, moves = update_rows(state, unit=FLOAT32)
+    one, other = ((state[k + 1] - state[k])[0].astype(np.float64) for k in (0, 2))
+    size = np.linalg.norm(one) * np.linalg.norm(other)
+    assert moves["dot"][0] == pytest.approx(one @ other, abs=4 * WITHIN * size)

@@ -79,7 +79,11 @@ def initial_weights(case: Case) -> Iterable[Finding]:
             subject=name,
             a=text_a,
             b=text_b,
-            evidence=(f"A: {text_a}", f"B: {text_b}", *_initializers(case, one.place, shapes[name])),
+            evidence=(
+                f"A: {text_a}",
+                f"B: {text_b}",
+                *_initializers(case, one.place, shapes[name]),
+            ),
             remedy=_remedy(case, one.place, shapes[name]),
         )
     if draws:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -178,8 +179,8 @@ def _sampled(
     with np.errstate(over="ignore", invalid="ignore"):
         uncounted = np.isnan(cells["sign_agreement"])
         if uncounted.any():
-            signs = (np.sign(a) == np.sign(b)).mean(axis=1)
-            cells["sign_agreement"][uncounted] = signs[uncounted]
+            same = np.count_nonzero(np.sign(a) == np.sign(b), axis=1)
+            cells["sign_agreement"][uncounted] = same[uncounted] / a.shape[1]
         difference = np.abs(a.astype(np.float64) - b.astype(np.float64))
         # What is not finite is counted apart and has no place among the quantiles.
         known = np.isfinite(difference)
@@ -205,6 +206,10 @@ def _sampled(
 def _at_quantiles(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the `QUANTILES` of each row: the smallest element with so many at or below it."""
     ordered = np.sort(values, axis=1)
+    # NaN comes last.
+    if not np.isnan(ordered[:, -1]).any():
+        size = values.shape[1]
+        return ordered[:, [max(0, math.ceil(share * size) - 1) for share in QUANTILES]]
     count = values.shape[1] - np.count_nonzero(np.isnan(values), axis=1)
     result = np.full((len(values), len(QUANTILES)), np.nan, np.float32)
     for number, share in enumerate(QUANTILES):

@@ -22,15 +22,22 @@ class Scratch(threading.local):
 
     def __init__(self, least: int) -> None:
         self._least = least
-        self._buffers: dict[tuple[str, np.dtype[Any]], Values] = {}
+        self._buffers: dict[tuple[str, Any], Values] = {}
+        self._views: dict[tuple[str, Any, tuple[int, ...]], Values] = {}
 
     def get(self, name: str, like: Values, dtype: Any) -> Values:
         """Return the array called ``name``, of the shape of ``like``, with whatever is in it."""
-        key = name, np.dtype(dtype)
-        found = self._buffers.get(key)
+        view = self._views.get((name, dtype, like.shape))
+        if view is not None:
+            return view
+        found = self._buffers.get((name, dtype))
         if found is None or found.size < like.size:
-            found = self._buffers[key] = np.empty(max(self._least, like.size), dtype)
-        return found[: like.size].reshape(like.shape)
+            found = self._buffers[name, dtype] = np.empty(max(self._least, like.size), dtype)
+            self._views.clear()
+        if len(self._views) >= _VIEWS:
+            self._views.clear()
+        view = self._views[name, dtype, like.shape] = found[: like.size].reshape(like.shape)
+        return view
 
     def wide(self, name: str, values: Values) -> Values:
         """Return ``values`` as float64."""
@@ -39,3 +46,7 @@ class Scratch(threading.local):
         found = self.get(name, values, np.float64)
         np.copyto(found, values)
         return found
+
+
+_VIEWS = 256
+"""Views that are kept: making one takes as long as adding up some thousand numbers."""

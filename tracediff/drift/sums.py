@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tracediff.drift import single
+from tracediff.drift.products import dots_of_rows
 from tracediff.drift.scratch import Scratch
 from tracediff.drift.ulp import finite_distance, ulp_distance
 
@@ -65,26 +66,19 @@ def row_sums(
         One record of `SUMS` a row.
     """
     rows, elements = a.shape
-    if quick and elements > SHORT and single.suits(a, b):
-        return np.concatenate([_quick(a[row], b[row], unit) for row in range(rows)])
     result = np.zeros(rows, SUMS)
+    if quick and elements > SHORT and single.suits(a, b):
+        # What overflows is noticed, and summed up in float64.
+        with np.errstate(over="ignore", invalid="ignore"):
+            done = [single.value_sums(a[row], b[row], result[row, ...]) for row in range(rows)]
+        result["same_sign"] = -1
+        for row in np.flatnonzero(np.logical_not(done)).tolist():
+            here = slice(row, row + 1)
+            result[here] = row_sums(a[here], b[here], unit=unit)
+        return result
     for here, cut in cuts(rows, elements):
         found = block_sums(cut(a), cut(b), unit)
         result[here] = found if elements <= SHORT else total(np.stack([result[here][0], found]))
-    return result
-
-
-def _quick(a: Values, b: Values, unit: np.dtype[Any] | None) -> NDArray[np.void]:
-    starts = range(0, a.size, single.WIDE_BLOCK)
-    parts = np.zeros(len(starts), SUMS)
-    # What overflows is noticed, and summed up in float64.
-    with np.errstate(over="ignore", invalid="ignore"):
-        for number, start in enumerate(starts):
-            span = slice(start, start + single.WIDE_BLOCK)
-            if not single.value_sums(a[span], b[span], parts[number : number + 1].reshape(())):
-                parts[number] = block_sums(a[span], b[span], unit)
-    result = total(parts)
-    result["same_sign"] = -1
     return result
 
 
@@ -132,7 +126,7 @@ def dots(a: Values, b: Values) -> Any:
     if a.size <= PIECE:
         return np.dot(a, b)
     whole = a.size // PIECE * PIECE
-    pieces = single.dots_of_rows(a[:whole].reshape(-1, PIECE), b[:whole].reshape(-1, PIECE))
+    pieces = dots_of_rows(a[:whole].reshape(-1, PIECE), b[:whole].reshape(-1, PIECE))
     return np.dot(a[whole:], b[whole:]) + pieces.sum()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ _INTEGERS: dict[int, tuple[Any, Any]] = {
 }
 
 
+@cache
 def narrower(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
     """Return the float dtype of lower precision; ``a`` where either is no float."""
     if a.kind != "f" or b.kind != "f":

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tracediff.drift import single
+from tracediff.drift.products import square
 from tracediff.drift.scratch import Scratch
+from tracediff.drift.single import suits
+from tracediff.drift.single_updates import update_sums
 from tracediff.drift.sums import BLOCK, SHORT, SUMS, block_sums, cuts, dots, total
 
 if TYPE_CHECKING:
@@ -114,12 +116,7 @@ def update_rows(
         squares = np.maximum(_squares(gradient[0]), _squares(gradient[1]))
         noise_level = NOISE_LEVEL * np.sqrt(squares / max(1, elements))
     squares = np.zeros((rows, len(_SQUARES)))
-    quick = elements > SHORT and single.suits(*state, *(array for pair in pairs for array in pair))
-    for number in range(rows if quick else 0):
-        level = float(noise_level[number]) if usable else None
-        fed = [(x[number], y[number]) for x, y in pairs]
-        squares[number], moves[number] = _quick([x[number] for x in state], fed, level, unit)
-    for row, cut in () if quick else cuts(rows, elements):
+    for row, cut in _left_over(state, pairs, noise_level if usable else None, squares, moves):
         with np.errstate(over="ignore", invalid="ignore"):
             found, moved = _summed(
                 [cut(array) for array in state],
@@ -141,49 +138,48 @@ def update_rows(
 _SQUARES = ("unexplained", "noise", "after_a", "after_b")
 
 
-def _quick(
+def _left_over(
     state: Sequence[Values],
     pairs: Sequence[Both],
-    noise_level: float | None,
-    unit: np.dtype[Any] | None,
-) -> tuple[NDArray[np.float64], NDArray[np.void]]:
-    """Return the sums of `_SQUARES` and of `SUMS` over a long row of float32."""
-    size = state[0].size
-    starts = range(0, size, single.BLOCK)
-    moves = np.zeros(len(starts), SUMS)
-    squares = np.zeros(len(_SQUARES))
+    noise_level: NDArray[np.float64] | None,
+    squares: NDArray[np.float64],
+    moves: NDArray[np.void],
+) -> Iterator[tuple[slice, Callable[[Values], Values]]]:
+    """Sum up long rows of float32, and yield the `cuts` of all that take float64."""
+    rows, elements = state[0].shape
+    every = [*state, *(array for pair in pairs for array in pair)]
     shares = STATE_FEEDBACK, AMPLIFICATION, _AMPLIFIED
-    with np.errstate(over="ignore", invalid="ignore"):
-        for number, start in enumerate(starts):
-            span = slice(start, start + single.BLOCK)
-            here = [array[span] for array in state]
-            fed = [(x[span], y[span]) for x, y in pairs]
-            record = moves[number : number + 1].reshape(())
-            found = single.update_sums(
-                here, fed, noise_level=noise_level, shares=shares, moves=record
+    done = np.zeros(rows, bool)
+    for number in range(rows if elements > SHORT and suits(*every) else 0):
+        with np.errstate(over="ignore", invalid="ignore"):
+            found = update_sums(
+                [x[number] for x in state],
+                [(x[number], y[number]) for x, y in pairs],
+                noise_level=None if noise_level is None else float(noise_level[number]),
+                shares=shares,
+                moves=moves[number, ...],
             )
-            if found is None:
-                level = None if noise_level is None else np.array([noise_level])
-                wide, moves[number] = _summed(here, fed, level, unit)
-                found = tuple(wide[0])
-            squares += found
-    result = total(moves)
-    result["same_sign"] = -1
-    return squares, result[0]
+        if found is not None:
+            done[number] = True
+            squares[number], moves["same_sign"][number] = found, -1
+    for row, cut in cuts(rows, elements):
+        if not done[row].all():
+            yield row, cut
 
 
 def _squares(values: Values) -> NDArray[np.float64]:
     """Return the square of the L2 norm of each row."""
-    result = np.zeros(len(values))
-    for row, cut in cuts(*values.shape):
-        part = cut(values)
-        with np.errstate(over="ignore", invalid="ignore"):
-            quick = single.square(part) if part.ndim == 1 and single.suits(part) else np.nan
-        if not np.isnan(quick):
-            result[row] += quick
-            continue
-        wide = _scratch.wide("squares", part)
-        result[row] += dots(wide, wide)
+    rows, elements = values.shape
+    result = np.full(rows, np.nan)
+    if elements > SHORT and suits(values):
+        result[:] = [square(row) for row in values]
+    left = np.isnan(result)
+    result[left] = 0.0
+    for row, cut in cuts(rows, elements):
+        if left[row].any():
+            wide = _scratch.wide("squares", cut(values))
+            with np.errstate(over="ignore", invalid="ignore"):
+                result[row] += dots(wide, wide)
     return result
 
 
