@@ -1,0 +1,1 @@
+"""Ways of training small models, which the programs beside this package train in."""
