@@ -6,9 +6,10 @@ import json
 import math
 import textwrap
 from dataclasses import asdict
-from typing import Any
 
 from tracediff.ladder import Control, Ladder, Place, Rung, place
+from tracediff.report.markdown import escaped
+from tracediff.report.strict import strict
 from tracediff.report.terminal import Style, printable, table
 
 SCHEMA = 1
@@ -48,12 +49,12 @@ def to_text(found: Ladder, *, style: Style | None = None, width: int = 100) -> s
 def to_markdown(found: Ladder) -> str:
     """Return the table and what follows from it, for a bug report."""
     lines = [f"## {conclusion(found)}", "", f"| {' | '.join(HEADER)} |", "|---|---|---:|---:|"]
-    lines += [f"| {' | '.join(map(_escaped, cells(rung)))} |" for rung in found.rungs]
+    lines += [f"| {' | '.join(map(escaped, cells(rung)))} |" for rung in found.rungs]
     lines += ["", f"A: `{found.a}`, final loss {_number(found.final_loss)}"]
-    lines += [f"\n{_escaped(sentence)}" for sentence in asides(found)]
+    lines += [f"\n{escaped(sentence)}" for sentence in asides(found)]
     for one in found.places:
-        lines += ["", f"- **{one.part}**{_share(one)}: {_escaped(one.shown)}"]
-        lines += [f"  - `{cause.code}`: {_escaped(cause.summary)}" for cause in one.causes[:3]]
+        lines += ["", f"- **{one.part}**{_share(one)}: {escaped(one.shown)}"]
+        lines += [f"  - `{cause.code}`: {escaped(cause.summary)}" for cause in one.causes[:3]]
     return "\n".join(lines)
 
 
@@ -87,7 +88,7 @@ def to_json(found: Ladder) -> str:
         "rungs": rungs,
         "places": [asdict(one) for one in found.places],
     }
-    return json.dumps(_strict(plain), indent=2, ensure_ascii=False, allow_nan=False)
+    return json.dumps(strict(plain), indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def conclusion(found: Ladder) -> str:
@@ -174,20 +175,3 @@ def _wrapped(text: str, width: int, indent: str) -> list[str]:
         break_long_words=False,
         break_on_hyphens=False,
     )
-
-
-def _escaped(text: str) -> str:
-    result = printable(text)
-    for character in "\\`*_|<>":
-        result = result.replace(character, f"\\{character}")
-    return result
-
-
-def _strict(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _strict(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
-    return value

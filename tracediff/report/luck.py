@@ -7,6 +7,7 @@ import math
 from dataclasses import asdict
 
 from tracediff.luck import Luck
+from tracediff.report.strict import strict
 
 SCHEMA = 1
 
@@ -42,11 +43,7 @@ def to_text(found: Luck) -> str:
 
 def to_json(found: Luck) -> str:
     """Return the answer as one JSON object; what is not defined is null."""
-    plain = {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in asdict(found).items()
-    }
-    return json.dumps({"schema": SCHEMA, **plain}, indent=2, allow_nan=False)
+    return json.dumps({"schema": SCHEMA, **strict(asdict(found))}, indent=2, allow_nan=False)
 
 
 def _side(values: tuple[float, ...]) -> str:

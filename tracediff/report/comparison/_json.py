@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
 from tracediff.model import Comparison, Difference, DriftRow, Finding, LayerPart, LayerRow
+from tracediff.report.strict import strict
 
 SCHEMA = 1
 """Raised when a field of the object changes its meaning; new fields do not raise it."""
@@ -36,7 +36,7 @@ def as_object(comparison: Comparison) -> dict[str, Any]:
         "floor": None if comparison.floor is None else asdict(comparison.floor),
         "layers": [_layer(row) for row in comparison.layers],
     }
-    return {key: _strict(value) for key, value in found.items()}
+    return {key: strict(value) for key, value in found.items()}
 
 
 def _difference(one: Difference | None) -> dict[str, Any] | None:
@@ -66,13 +66,3 @@ def _row(row: DriftRow | LayerPart) -> dict[str, Any]:
 def _layer(row: LayerRow) -> dict[str, Any]:
     plain = {field.name: getattr(row, field.name) for field in fields(row)}
     return {**plain, "parts": [_row(part) for part in row.parts]}
-
-
-def _strict(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _strict(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
-    return value
