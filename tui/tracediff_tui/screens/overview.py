@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from textual.widgets import Static
 
-from tracediff.compare import Examination
-from tracediff.report.comparison import phrases
-from tracediff.report.terminal import display_width, printable
+from tracediff.report.terminal import printable
 from tracediff_tui import palette
 from tracediff_tui.columns import zoomed
 from tracediff_tui.keys import bindings_of, key_of
 from tracediff_tui.screens.base import View
 from tracediff_tui.sheet import Sheet
+from tracediff_tui.views.answer import answer, before_answer
 from tracediff_tui.views.drawing import Drawn, Frame, draw, labels_of, legend_text
 from tracediff_tui.views.overview import KINDS, Line
 from tracediff_tui.views.places import Spot, onsets
@@ -126,48 +125,14 @@ class OverviewScreen(View):
         return self.drawn.span(self.map.column)
 
     def _answer(self) -> None:
-        found = self.tracediff.found
-        if found is None:
-            problem = self.tracediff.problem
-            self.bar("answer").say(" comparing ..." if problem is None else f" {problem.message}")
-            self.bar("cause").say("" if problem is None else f"   {problem.hint or ''}")
-            return
-        comparison = found.comparison
-        arrow = ">" if self.tracediff.options.plain else "▸"
-        first = comparison.first_divergence
-        if first is not None:
-            place = f" {arrow} First divergence: {phrases.place(first)}"
-            if display_width(place) > self.size.width:
-                # The tensor's name stands at the end, and matters most.
-                place = f" {arrow} {phrases.place(first)}"
+        app = self.tracediff
+        if app.found is None:
+            lines = before_answer(app.problem)
         else:
-            place = f" {arrow} {phrases.verdict(comparison)}"
-        growing = self._growing(found)
-        room = self.size.width - display_width(place) - 2
-        self.bar("answer").say(place, growing if len(growing) <= room else "")
-        if comparison.causes:
-            cause = comparison.causes[0]
-            more = len(comparison.causes) - 1
-            self.bar("cause").say(
-                f"   {printable(cause.summary)} [{cause.code}, {cause.confidence:.0%}]",
-                f"and {more} more, 4 " if more else "4 ",
-            )
-        elif comparison.first_bit_difference is not None and first is None:
-            bits = phrases.place(comparison.first_bit_difference)
-            self.bar("cause").say(f"   First difference of any size: {bits}")
-        else:
-            count = len(comparison.drift)
-            text = f"{count} tensors at {comparison.steps.compared} steps, bit for bit"
-            self.bar("cause").say(f"   {text}" if comparison.verdict == "identical" else "")
-
-    def _growing(self, found: Examination) -> str:
-        """Return which runs are not at their end, and what reads on."""
-        compared = (("A", found.comparison.a), ("B", found.comparison.b))
-        sides = [side for side, run in compared if run.status == "recording"]
-        if not sides:
-            return ""
-        key = self.tracediff.options.config.shown(key_of("reload"))
-        return f"{' and '.join(sides)} incomplete: {key} reads on "
+            reload = app.options.config.shown(key_of("reload"))
+            lines = answer(app.found, width=self.size.width, plain=app.options.plain, reload=reload)
+        for bar, said in zip(("answer", "cause"), lines, strict=True):
+            self.bar(bar).say(*said)
 
     def _legend(self) -> None:
         plain, width = self.tracediff.options.plain, self.size.width
