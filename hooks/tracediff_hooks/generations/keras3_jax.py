@@ -6,92 +6,18 @@ It is read there, and copied: the step is given its buffers to write into.
 
 import contextlib
 import sys
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional
 
 import numpy as np
 
 from tracediff_hooks.describe import StackDescription
+from tracediff_hooks.generations.jax_taps import JaxTaps, State
 from tracediff_hooks.generations.keras3 import Keras3Hook
-from tracediff_hooks.generations.step_taps import (
-    TAPS,
-    StepTaps,
-    replaced,
-    scales_the_loss,
-)
-from tracediff_hooks.outputs import LayerOutput, tensors_of
+from tracediff_hooks.generations.step_taps import TAPS, StepTaps, replaced, scales_the_loss
 from tracediff_hooks.replay.in_jax import JaxPlayer
 from tracediff_hooks.tensors import Key, Value
 
 _TRAINER = "keras.src.backend.jax.trainer"
-State = Any
-"""Lists of arrays: trainable, non-trainable, optimizer's and metrics' variables."""
-
-
-class JaxTaps(StepTaps):
-    """The tensors of one step while JAX traces it."""
-
-    def __init__(self) -> None:
-        super().__init__(None)
-        self._trace: Any = None
-        self._order: List[str] = []
-
-    @contextlib.contextmanager
-    def collect_from(self, state: State) -> Iterator[None]:
-        """Starts anew: the step is being traced, or run, with this state."""
-        self._gradients = {}
-        self._loss = None
-        self._twice = False
-        self.calls = []
-        # None where nothing is compiled.
-        self._trace = next((_trace_of(v) for part in state for v in part), None)
-        yield
-
-    def outputs(
-        self, batch: Mapping[Key, Any], activations: Sequence[LayerOutput] = ()
-    ) -> Dict[str, Any]:
-        """What the step is to return besides its logs."""
-        flat = super().outputs(batch, activations)
-        self._order = list(flat)
-        return flat
-
-    def values(
-        self, taps: Mapping[str, Any], weight_names: Mapping[int, str]
-    ) -> Tuple[Dict[Key, Value], List[Key]]:
-        """What came out of the step, in execution order: JAX returns dictionaries sorted."""
-        ordered = {place: taps[place] for place in self._order if place in taps}
-        return super().values({**ordered, **taps}, weight_names)
-
-    def brought_out(self, argument: Any) -> List[Any]:
-        """The layer outputs seen so far, as a derivative can return them beside its value.
-
-        Args:
-            argument: what the derivative is taken with respect to.
-
-        Returns:
-            For each call its tensors; None where they belong to a loop or a conditional inside.
-        """
-        within = [None, self._trace, *(_trace_of(value) for value in argument)]
-        found: List[Any] = []
-        for _, outputs in self.calls:
-            tensors = tensors_of(outputs)
-            there = [any(_trace_of(tensor) is trace for trace in within) for tensor in tensors]
-            found.append(tensors if all(there) else None)
-        return found
-
-    def came_out(self, outputs: List[Any]) -> None:
-        """Takes the same layer outputs as they are outside of the derivative."""
-        self.calls = [
-            (layer, inside if outside is None else outside)
-            for (layer, inside), outside in zip(self.calls, outputs)
-        ]
-
-    def _reachable(self, tensor: Any) -> bool:
-        # What a conditional inside the step computes belongs to a trace of its own.
-        return _trace_of(tensor) in (None, self._trace)
-
-
-def _trace_of(tensor: Any) -> Any:
-    return getattr(tensor, "_trace", None)
 
 
 class Keras3JaxHook(Keras3Hook):
