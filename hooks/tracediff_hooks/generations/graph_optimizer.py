@@ -8,6 +8,7 @@ import numpy as np
 
 from tracediff_hooks import v1_optimizer
 from tracediff_hooks.generations.gradient_registry import gradients_of
+from tracediff_hooks.generations.optimizer_v2 import slot_of
 from tracediff_hooks.names import optimizer_variable_name, slot_name, variable_name
 from tracediff_hooks.state import StateTensor, optimizer_tensor, slot_tensor
 
@@ -51,7 +52,7 @@ def _slots_by_name(optimizer: Any, weights: Sequence[StateTensor]) -> List[State
     found: List[StateTensor] = []
     for tensor in weights:
         for slot in optimizer.get_slot_names():
-            variable = optimizer._slots.get(_slot_key(tensor.variable), {}).get(slot)
+            variable = slot_of(optimizer, tensor.variable, slot)
             if variable is not None:
                 name = slot_name(type(optimizer).__name__, slot)
                 found.append(slot_tensor(tensor, name, variable, dtype_of))
@@ -164,14 +165,6 @@ def decayed_rate(optimizer: Any) -> Any:
         if op.type == "Mul" and any(value.op.type == "RealDiv" for value in op.inputs)
     ]
     return products[-1].outputs[0] if products else None
-
-
-def _slot_key(variable: Any) -> Any:
-    if hasattr(variable, "_distributed_container"):
-        variable = variable._distributed_container()
-    if getattr(variable, "_in_graph_mode", False):
-        return variable._shared_name
-    return variable._unique_id
 
 
 def dtype_of(variable: Any) -> str:

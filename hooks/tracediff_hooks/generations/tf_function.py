@@ -8,6 +8,7 @@ import numpy as np
 
 from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.compiled_step import CompiledStepHook
+from tracediff_hooks.generations.optimizer_v2 import slot_of
 from tracediff_hooks.generations.step_taps import StepTaps, replaced, view
 from tracediff_hooks.names import named_layers, optimizer_variable_name, slot_name, variable_name
 from tracediff_hooks.state import (
@@ -189,7 +190,7 @@ def legacy_slots(owner: str, optimizer: Any, weights: Sequence[StateTensor]) -> 
     found: List[StateTensor] = []
     for tensor in weights:
         for slot in optimizer.get_slot_names():
-            variable = _inner(optimizer)._slots.get(_variable_key(tensor.variable), {}).get(slot)
+            variable = slot_of(_inner(optimizer), tensor.variable, slot)
             if variable is not None:
                 name = slot_name(type(optimizer).__name__, slot)
                 found.append(slot_tensor(tensor, name, variable, _dtype))
@@ -227,15 +228,6 @@ def _unpack(data: Any) -> Tuple[Any, Any, Any]:
     if not isinstance(data, tuple):
         return data, None, None
     return tuple(data[:3]) + (None,) * (3 - len(data[:3]))  # type: ignore[return-value]
-
-
-def _variable_key(variable: Any) -> Any:
-    """optimizer_v2.py, TensorFlow 2.3, `_var_key`."""
-    if hasattr(variable, "_distributed_container"):
-        variable = variable._distributed_container()
-    if getattr(variable, "_in_graph_mode", False):
-        return variable._shared_name
-    return variable._unique_id
 
 
 def _dtype(variable: Any) -> str:
