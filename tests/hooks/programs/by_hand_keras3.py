@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+from listed_slots import listed_slots
 from oracle import keras
-
-SLOTS = {
-    "momentum": "momentums", "m": "_momentums", "v": "_velocities", "rms": "_velocities",
-    "accumulator": "_accumulators",
-}  # fmt: skip
 
 
 def array(value):
@@ -32,11 +28,7 @@ class ByHand:
         self.rule.build(self.trained)
         self.with_clipping.build(self.trained)
         self.slots_of = [
-            {
-                ("slot", weight + "/" + slot): getattr(optimizer, SLOTS[slot])[position]
-                for position, weight in enumerate(spec.trained)
-                for slot in rule.slots
-            }
+            listed_slots(optimizer, spec.trained, rule.slots)
             for optimizer in (self.rule, self.with_clipping)
         ]
         self.model.compile(self.with_clipping, loss=spec.losses, loss_weights=spec.loss_weights)

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import oracle_tf23
+from listed_slots import listed_slots
 from oracle import main
-
-SLOTS = {
-    "momentum": "momentums", "m": "_momentums", "v": "_velocities", "rms": "_velocities",
-    "accumulator": "_accumulators",
-}  # fmt: skip
 
 
 class ByHand(oracle_tf23.ByHand):
@@ -17,12 +13,7 @@ class ByHand(oracle_tf23.ByHand):
     def _slots(self, optimizer, names):
         if hasattr(optimizer, "get_slot"):
             return super()._slots(optimizer, names)
-        # Each list is parallel to the variables that the optimizer was given first.
-        return {
-            ("slot", weight + "/" + slot): getattr(optimizer, SLOTS[slot])[position]
-            for position, weight in enumerate(self.spec.trained)
-            for slot in names
-        }
+        return listed_slots(optimizer, self.spec.trained, names)
 
     def _clip(self, gradients):
         optimizer = self.with_clipping
