@@ -22,7 +22,7 @@ with hide_output():
     other.fit(x, y, batch_size=8, verbose=0)
     own.fit(x, y, batch_size=11, verbose=0, callbacks=[TraceCallback(Path(folder) / "own.zarr")])
     batches = ((x[:8], y[:8]) for _ in range(100))
-    if kit.flavour != "keras3":
+    if not kit.keras3:
         other.fit_generator(batches, steps_per_epoch=4, verbose=0)
     else:
         other.fit(batches, steps_per_epoch=4, verbose=0)
