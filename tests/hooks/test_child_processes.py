@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.ways import ALL
 
 import tracediff
 
@@ -23,22 +24,16 @@ def load(path):
 @pytest.mark.way(
     "processes that a script starts or forks, under `tracediff-record`",
     "recorded, a trace each",
-    "keras2.3",
-    "tf2.3",
-    "tf2.15",
-    "tf-keras",
-    "keras3",
-    "keras3-jax",
-    "keras3-torch",
+    *ALL,
 )
-def test_started_and_forked_processes_have_a_trace_each(stack, tmp_path):
+def test_started_and_forked_processes_have_a_trace_each(training, tmp_path):
     # Given a script that trains in a Python that it starts and in a process that it forks
     for name in ("plain", "recorded"):
         (tmp_path / name).mkdir()
-    plain = stack.run(PROGRAMS / "starting.py", stack.name, tmp_path / "plain")
+    plain = training.run(PROGRAMS / "starting.py", training.name, tmp_path / "plain")
     # When the command runs it
-    done = stack.run(
-        *RECORD, "-o", tmp_path / "a.zarr", PROGRAMS / "starting.py", stack.name,
+    done = training.run(
+        *RECORD, "-o", tmp_path / "a.zarr", PROGRAMS / "starting.py", training.name,
         tmp_path / "recorded",
     )  # fmt: skip
     # Then its children see the paths that they would see, and end with the same weights,

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.stacks import stack_or_skip
+from support.ways import ALL
 
 import tracediff
 from tracediff_hooks import TraceExistsError, files, writer
@@ -21,16 +23,19 @@ KERNEL = ("weight", "k")
 TIMES = 4
 
 
-@pytest.fixture(params=["keras23", "keras3"])
-def old_or_new(request):
-    """A graph stack and a compiled one."""
-    return request.getfixturevalue(request.param)
+KILLED = [
+    pytest.param(name, marks=[] if name in ("keras2.3", "keras3") else pytest.mark.exhaustive)
+    for name in ALL
+]
+"""A graph stack and a compiled one, and with `make test-all` the others."""
 
 
-def test_a_training_killed_at_any_moment_leaves_what_was_flushed(old_or_new, tmp_path):
+@pytest.mark.way("killed with `kill -9` at any moment", "recorded to the last flush", *ALL)
+@pytest.mark.parametrize("name", KILLED)
+def test_a_training_killed_at_any_moment_leaves_what_was_flushed(name, tmp_path):
     # Given trainings that are killed after times drawn anew in every run of this test
     seed = random.randrange(10**6)
-    old_or_new.run(PROGRAM, old_or_new.name, tmp_path, str(seed), str(TIMES))
+    stack_or_skip(name).run(PROGRAM, name, tmp_path, str(seed), str(TIMES))
     for number in range(TIMES):
         trained, flushed = np.fromfile(tmp_path / f"{number}.txt", np.int64).tolist()
         # When their traces are opened

@@ -23,7 +23,7 @@ WEIGHTS = ("hidden/kernel", "hidden/bias", "out/kernel", "out/bias")
 
 
 class Failures:
-    """Every case of one stack, run in one process."""
+    """Every case of one flavour, run in one process."""
 
     def __init__(self, stack, folder):
         self.folder = folder
@@ -43,8 +43,8 @@ class Failures:
 
 
 @pytest.fixture(scope="module")
-def failures(stack, tmp_path_factory):
-    return Failures(stack, tmp_path_factory.mktemp(stack.name))
+def failures(training, tmp_path_factory):
+    return Failures(training, tmp_path_factory.mktemp(training.name))
 
 
 def state(run, step, moment="before"):

@@ -38,7 +38,7 @@ EAGER = ("tf2.3", "tf2.15", "tf-keras", "keras3", "keras3-torch")
 AVERAGING = ("tf2.15", "tf-keras", "keras3", "keras3-jax", "keras3-torch")
 CONDITIONAL = ("keras3", "keras3-jax")
 """Where a scaled gradient is applied inside a conditional, from which nothing leaves."""
-COMPILED = ("tf2.15", "tf-keras", "keras3")
+COMPILED = ("tf2.15", "tf-keras", "keras3", "keras3-jax")
 
 
 @pytest.fixture(scope="module", params=flavours(*ALL))

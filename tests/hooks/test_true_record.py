@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 
 import pytest
+from support.ways import GRAPH, TF2
 
 PROGRAMS = Path(__file__).parent / "programs"
 BY_HAND = {
@@ -25,6 +26,8 @@ BY_HAND = {
     "keras3-torch": "oracle_keras3_torch.py",
 }
 NEW_OPTIMIZERS = ("tf2.15", "tf-keras")
+DENSE = ("keras3-jax", "keras3-torch")
+"""Which make dense gradients of embeddings."""
 STEPS = 6  # two epochs of batches of 4, 4 and 2 samples
 
 REWRITTEN = {
@@ -86,12 +89,10 @@ def test_raw_gradients_are_those_of_an_independent_computation_bit_for_bit(recor
     assert off(record, "gradient") == {}
 
 
-@pytest.mark.way(
-    "embeddings with sparse gradients", "recorded as rows", "keras2.3", "tf2.3", "keras3"
-)
+@pytest.mark.way("embeddings with sparse gradients", "recorded as rows", *GRAPH, *TF2)
+@pytest.mark.way("embeddings with sparse gradients", "recorded; dense there", *DENSE)
 def test_an_embedding_is_recorded_as_rows_and_nothing_else_is(training, record):
-    # JAX and torch make dense gradients of embeddings.
-    rows = training.name not in ("keras3-jax", "keras3-torch")
+    rows = training.name not in DENSE
     for cell, found in record.items():
         expected = ["table/embeddings"] if rows and cell.startswith("embedding") else []
         assert found["sparse"] == expected, cell

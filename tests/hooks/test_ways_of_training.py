@@ -361,8 +361,8 @@ def test_a_model_trained_before_the_recorder_was_imported(ways):
 # --- models
 
 
-@only(*TF2, "keras3-jax")
-@pytest.mark.way("`run_eagerly=True`", "recorded", *TF2, "keras3-jax")
+@only(*AFTER_GRAPHS)
+@pytest.mark.way("`run_eagerly=True`", "recorded", *AFTER_GRAPHS)
 def test_a_model_run_eagerly(ways):
     # Given run_eagerly=True
     way = ways["eager"]

@@ -164,7 +164,7 @@ class Keras3JaxHook(Keras3Hook):
             before, rates = guard(self.before) or ({}, {})
         logs, after = function(state, iterator)
         if not isinstance(logs, dict) or TAPS not in logs:
-            if alive:
+            if self._session.alive:
                 self._session.event(
                     "not-recorded",
                     "a custom train_step returned no logs, so its steps are not recorded",

@@ -78,6 +78,10 @@ class KerasGraphHook:
     def attach(self) -> None:
         """Begins to record: from now on the framework runs the step with the recorder in it."""
         self._history = getattr(self._model, "history", None)
+        reason = _unsupported(self._model)
+        if reason is not None:
+            self._session.event("unsupported", f"nothing is recorded: {reason}")
+            return
         self._attached = True
         if getattr(self._model, "train_function", None) is not None:
             self._instrument()
@@ -390,6 +394,21 @@ class KerasGraphHook:
             "disturbs": "nothing known",
         }
         return StackDescription("keras-graph", label, "tensorflow", environment, capture)
+
+
+def _unsupported(model: Any) -> Optional[str]:
+    """Why a training of this generation cannot be watched, or None."""
+    if sys.modules["tensorflow"].executing_eagerly():
+        return (
+            "with eager execution TensorFlow 1.15 trains in loops of its own; leave out "
+            "enable_eager_execution() or enable_v2_behavior() to record it"
+        )
+    if type(getattr(model, "optimizer", None)).__name__ == "LossScaleOptimizer":
+        return (
+            "the loss scaling of TensorFlow 1.15 updates in an optimizer around the model's own; "
+            "train without it to record it"
+        )
+    return None
 
 
 def _models_inside(model: Any) -> List[Any]:

@@ -26,7 +26,16 @@ from training_kit import (
 
 CASES = {}
 ANNOUNCED = ", at most "
-GENERATION = {"keras2.3": "keras_graph", "tf2.3": "tf_function", "keras3": "keras3"}
+GENERATION = {
+    "keras2.3": "keras_graph",
+    "tf1.15": "keras_graph",
+    "tf2.3": "tf_function",
+    "tf2.15": "tf_keras",
+    "tf-keras": "tf_keras",
+    "keras3": "keras3",
+    "keras3-jax": "keras3",
+    "keras3-torch": "keras3",
+}
 
 
 def case(function):
@@ -238,7 +247,7 @@ def error_while_attaching(bench):
 
 @case
 def error_inside_the_step(bench):
-    if bench.kit.flavour == "keras2.3":
+    if bench.kit.graph:
         from tracediff_hooks.generations.keras_graph import KerasGraphHook
 
         owner, name = KerasGraphHook, "_batch"

@@ -6,7 +6,7 @@ from training_kit import KERAS3, TF2, TF_KERAS, callback_of, problem, same_weigh
 from training_ways.bench import way
 
 
-@way(*TF2, "keras3-jax")
+@way(*TF_KERAS, *KERAS3)
 def eager(bench):
     model = bench.kit.mlp(run_eagerly=True)
     x, y = problem()

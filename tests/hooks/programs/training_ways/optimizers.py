@@ -134,7 +134,7 @@ def mixed_precision(bench):
         set_policy("float32")
 
 
-@way("tf2.15", "tf-keras", "keras3")
+@way("tf2.15", "tf-keras", "keras3", "keras3-jax")
 def jit_compiled(bench):
     fit = fit_of(bench)
     bench.twice(lambda callbacks: fit(callbacks, bench.kit.mlp(jit_compile=True)))
