@@ -167,10 +167,15 @@ def test_a_layer_that_agrees_has_no_drift_and_is_not_shown(tmp_path):
 
 
 def test_what_was_not_kept_is_not_known_of_the_layer(tmp_path):
-    a = make_trace(tmp_path / "a.zarr", two_layers(np.zeros(STEPS)), level="digest")
-    b = make_trace(tmp_path / "b.zarr", two_layers(np.full(STEPS, 1e-3)), level="digest")
+    a = make_trace(tmp_path / "c.zarr", two_layers(np.zeros(STEPS)), level="digest")
+    b = make_trace(tmp_path / "d.zarr", two_layers(np.full(STEPS, 1e-3)), level="digest")
     rows = {row.layer: row for row in compare(a, b).layers}
-    for role in ("weight", "update"):
-        part = rows["second"].part(role)
-        assert part.unknown_steps
-        assert np.isnan(part.relative_l2.max)
+    update, weight = (rows["second"].part(role) for role in ("update", "weight"))
+    assert update.unknown_steps
+    assert np.isnan(update.relative_l2.max)
+    assert not update.at_least
+    # What is known of the whole is a lower bound where it is one of a part.
+    assert weight.at_least
+    true = compared(tmp_path, np.full(STEPS, 1e-3))[0]["second"].part("weight")
+    assert 0.0 < weight.relative_l2.max <= true.relative_l2.max
+    assert not true.at_least

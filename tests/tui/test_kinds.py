@@ -175,7 +175,11 @@ async def test_digests_tell_which_steps_are_equal(compared, begin, tmp_path):
         gradient = app.screen.summary
         assert [row.differs for row in gradient.rows] == [False, *[True] * 5]
         assert shown_in(gradient.rows[0])["digests"] == "equal"
-        assert shown_in(gradient.rows[1])["rel L2"] == "?"
+        row = gradient.rows[1]
+        assert shown_in(row)["rel L2"].startswith("≥")
+        assert row.at_least
+        true = compared("base", "epsilon").case.onset.judged["gradient", "first/kernel"].track
+        assert 0.0 < row.relative_l2 <= true.after["relative_l2"][1]
         assert "here the runs hold only a digest and statistics" in text(app)
         app.screen.export(tmp_path / "view.json")
         app.screen.export(tmp_path / "view.npz")

@@ -45,6 +45,8 @@ def cell(**fields) -> Series:
         ({"differs": True, "mismatched": 1}, palette.BROKEN),
         ({"differs": True, "reshaped": True, "known": False}, palette.RESHAPED),
         ({"differs": True, "known": False}, palette.UNKNOWN),
+        ({"differs": True, "at_least": True, "relative_l2": 1e-7}, palette.UNKNOWN),
+        ({"differs": True, "at_least": True, "relative_l2": 1e-2}, 5),
         ({"present": False}, palette.ABSENT),
     ],
 )

@@ -106,7 +106,7 @@ async def test_digests_only_says_how_to_record_more(tmp_path, begin):
         app.spot = Spot(KERNEL, 2)
         await press(app, pilot, "3")
         assert 'level="full"' in text(app)
-        assert "not known" in text(app)
+        assert "rel at least" in text(app)
 
 
 async def test_nan_is_shown_and_found(tmp_path, begin, alone):

@@ -193,6 +193,13 @@ class AlignedRun(Run):
         """As `Run.statistics`; an adapted tensor has those of all that was recorded."""
         return self.source.statistics(self._recorded(tensor), self._step(tensor, step), moment)
 
+    def recorded_statistics(self, tensor: Tensor, moment: Moment = "before") -> NDArray[np.float64]:
+        """As `Run.recorded_statistics`; of an adapted tensor there are none."""
+        found = self.source.recorded_statistics(self._recorded(tensor), moment)
+        if tensor.key in self._adapted:
+            return np.full((self.steps, found.shape[1]), np.nan)
+        return self._picked(found, np.nan)
+
     def row_digests(self, tensor: Tensor, step: int) -> NDArray[np.uint64]:
         """As `Run.row_digests`; of the rows as they were recorded."""
         return self.source.row_digests(self._recorded(tensor), self._step(tensor, step))

@@ -34,7 +34,17 @@ def floor_of(onset: Onset, repeats: tuple[Repeat, ...], *, bounded: bool) -> Flo
             if not times[step] <= most:
                 most, where = float(times[step]), (step, *key)
     step_, role, tensor = where or (None, None, None)
-    return Floor(source, repeats, most, step_, role, tensor, grown=len(onset.chaotic))
+    bounds_only = any(bool(one.track.after["at_least"].any()) for one in onset.judged.values())
+    return Floor(
+        source,
+        repeats,
+        most,
+        step_,
+        role,
+        tensor,
+        grown=len(onset.chaotic),
+        at_least=bounds_only,
+    )
 
 
 def over_floor(one: Judged) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from tracediff.align import Pairing
-from tracediff.drift import Follower, Track, follower, nbytes
+from tracediff.drift import Follower, Source, Track, follower, least_distance, nbytes
 from tracediff.model import Pair
 from tracediff.names import class_name, model_layers, split_slot
 from tracediff.onset import Kernel, Roundings
@@ -146,24 +146,42 @@ class Values:
         self._rows: dict[int, int] = {}
 
     def norm(self, track: Track, step: int) -> float:
-        """Return the L2 norm of a tensor that both runs agree in; NaN where it was not kept."""
+        """Return the L2 norm of a tensor that both runs agree in; NaN where it is not known."""
         for run, name in ((self._a, track.pair.a), (self._b, track.pair.b)):
             tensor = None if name is None else run.find(track.pair.role, name)
             if tensor is not None and run.kept(tensor)[step]:
                 values = run.read(tensor, step).astype(np.float64).reshape(-1)
                 return float(np.sqrt(np.dot(values, values)))
+        for run, name in ((self._a, track.pair.a), (self._b, track.pair.b)):
+            tensor = None if name is None else run.find(track.pair.role, name)
+            if tensor is not None and run.observed(tensor)[step]:
+                known = run.statistics(tensor, step)
+                if known is not None:
+                    return known.norm
         return float("nan")
 
     def moved(self, track: Track) -> NDArray[np.float64]:
-        """Return the L2 norm of each update of A's weight as its sketches tell it, 0 elsewhere."""
+        """Return the L2 norm of each update of A's weight whose elements were not kept, else 0.
+
+        It is what sketches estimate or, without them, what statistics tell that it is at least:
+        where only lower bounds of differences are known, they see as much of an update as of what
+        rounding makes of it.
+        """
         result = np.zeros(len(track.after))
         tensor = None if track.pair.a is None else self._a.find(track.pair.role, track.pair.a)
         if tensor is None:
             return result
-        known = [self._a.sketched(tensor, moment) for moment in ("before", "after")]
+        # A may be longer than what is compared.
+        count = len(result)
+        known = [self._a.sketched(tensor, moment)[:count] for moment in ("before", "after")]
         for step in map(int, np.flatnonzero(known[0] & known[1] & track.after["estimated"])):
             one, other = (self._a.sketch(tensor, step, moment) for moment in ("before", "after"))
             result[step] = one.distance(other)
+        stated = np.flatnonzero(track.after["at_least"])
+        if len(stated):
+            source = Source(self._a, tensor, np.arange(count))
+            ends = [source.moments(2 * stated + end) for end in (0, 1)]
+            result[stated] = least_distance(*ends)[0]
         return result
 
     def rows(self, step: int) -> int:

@@ -109,6 +109,7 @@ def _part(role: str, slot: str | None, tracks: Sequence[Track], a: Run, b: Run) 
         unknown_steps=int(np.count_nonzero(np.isnan(series))),
         steps=steps.astype(np.int64),
         series=series,
+        at_least=any(bool(one["at_least"].any()) for one in cells),
     )
 
 

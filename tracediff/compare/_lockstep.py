@@ -150,6 +150,8 @@ def _weight(one: Judged, statistic: bool) -> _Local:  # noqa: FBT001
     room = share * coarse * update["norm"] + UPDATE_ROUNDING * one.track.eps * update["weight_norm"]
     present = update["present"] & ~one.noise
     unknown = cells["present"] & cells["differs"] & ~cells["known"]
+    # Of what is only known to be so large at least, what the step left says whether it was more.
+    unknown |= cells["at_least"] & one.after
     beyond = np.asarray((present & (update["norm_difference"] > room)) | unknown)
     norm = np.where(update["norm"] > 0.0, update["norm"], 1.0)
     size = np.where(update["present"], update["norm_difference"] / norm, 0.0)

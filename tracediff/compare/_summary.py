@@ -96,6 +96,7 @@ def describe(onset: Onset, place: Place | None, case: Case, *, agreed: bool) -> 
         bound=bound,
         floor=source_at(one, place),
         step_b=case.own(place.step),
+        at_least=bool(cell["at_least"] and place.quantity == "value"),
     )
 
 
@@ -119,7 +120,8 @@ def _row(onset: Onset, one: Judged) -> DriftRow:
     known = everything[everything["known"] & everything["differs"]]
     last = known[-1] if known.size else None
     # Something differs, and at no such step were elements kept, or anything known at all.
-    unseen = bool(everything["differs"].any() and (known["estimated"]).all())
+    counted = known[~(known["estimated"] | known["at_least"])]
+    unseen = bool(everything["differs"].any() and not counted.size)
     blind = bool(everything["differs"].any() and not known.size)
     gradients = pair.role in _GRADIENTS
     series = drift[present]
@@ -165,6 +167,7 @@ def _row(onset: Onset, one: Judged) -> DriftRow:
         update=None if track.moves is None else _update_row(track.moves, floats=track.floats),
         growth_fit=course.fit,
         times_floor=largest_over_floor(one),
+        at_least=bool(everything["at_least"].any()),
     )
 
 
@@ -178,7 +181,7 @@ def _course(everything: Series, drift: NDArray[np.float64], *, before: bool) -> 
 def _passing(cells: Series, unit: NDArray[np.float64]) -> float | None:
     """Return the largest difference in terms of ``unit`` at any step, or None for no number."""
     apart = cells["present"] & cells["differs"]
-    wrong = ~cells["known"] | cells["reshaped"] | (cells["mismatched"] > 0)
+    wrong = ~cells["known"] | cells["at_least"] | cells["reshaped"] | (cells["mismatched"] > 0)
     if (apart & wrong).any():
         return None
     largest = largest_possible(cells)
@@ -194,7 +197,8 @@ def _quantiles(cell: Any, name: str) -> tuple[float, ...] | None:
 def _precision_only(track: Track, cells: Series) -> bool:
     """Say whether values of two precisions differ, and are equal in the narrower one."""
     apart = cells[cells["differs"] & cells["present"]]
-    known = apart["known"] & ~apart["estimated"] & ~apart["reshaped"] & (apart["mismatched"] == 0)
+    known = apart["known"] & ~apart["reshaped"] & (apart["mismatched"] == 0)
+    known &= ~(apart["estimated"] | apart["at_least"])
     return bool(track.mixed and apart.size and known.all() and not apart["max_ulp"].any())
 
 
@@ -221,7 +225,7 @@ def _update_row(cells: Series, *, floats: bool) -> UpdateRow:
 
 def _counted(cell: Any) -> bool:
     """Say whether elements were compared one by one."""
-    return bool(cell["known"] and not cell["estimated"])
+    return bool(cell["known"] and not cell["estimated"] and not cell["at_least"])
 
 
 def run_summary(run: Run) -> RunSummary:
@@ -271,7 +275,8 @@ def notes(
             result.append(f"{side} is incomplete ({what}): {run.steps} steps are readable")
         if run.about.get("level") == "digest":
             result.append(
-                f"{side} holds digests only: that values differ is known, not by how much"
+                f"{side} holds digests and statistics only: that values differ is known, and by "
+                "how much at least (≥)"
             )
     estimated = sum(
         int(np.count_nonzero(cells["estimated"] & cells["differs"]))

@@ -152,7 +152,7 @@ def _beyond(cells: Series, bound: Bound) -> np.ndarray[tuple[int, ...], np.dtype
     if np.isinf(bound.atol):
         return np.zeros(len(cells), bool)
     allowed = bound.allowed(cells["peak"])
-    wrong = ~cells["known"] | cells["reshaped"] | (cells["mismatched"] > 0)
+    wrong = ~cells["known"] | cells["at_least"] | cells["reshaped"] | (cells["mismatched"] > 0)
     beyond = wrong | ~(largest_possible(cells) <= allowed)
     return np.asarray(cells["present"] & cells["differs"] & beyond)
 

@@ -26,12 +26,12 @@ def agreed_before(onset: Onset, place: Place) -> tuple[str, ...]:
     phrases = []
     start = began(one.track for one in onset.judged.values())
     if place.step > start:
-        worst, name = _largest(onset, step=None, until=place)
+        worst, name, bound = _largest(onset, step=None, until=place)
         last = place.step - 1
         span = f"step {start}" if last == start else f"steps {start} to {last}"
-        phrases.append(f"{span}: {_closeness(worst, name)}")
+        phrases.append(f"{span}: {_closeness(worst, name, at_least=bound)}")
     for stage in STAGES:
-        count, worst, name = 0, 0.0, ""
+        count, worst, name, bound = 0, 0.0, "", False
         for one in onset.judged.values():
             for other in _places(one, place.step):
                 if other.stage == stage and other.key < place.key and not one.noise[place.step]:
@@ -40,29 +40,36 @@ def agreed_before(onset: Onset, place: Place) -> tuple[str, ...]:
                         continue
                     count += 1
                     drift = float(cell["relative_l2"]) if cell["differs"] else 0.0
+                    bound |= bool(cell["at_least"])
                     if not drift <= worst:
                         worst, name = drift, other.track.pair.name
         if count:
             tensors = "1 tensor" if count == 1 else f"{count} tensors"
-            phrases.append(f"{_PLURAL[stage]} ({tensors}): {_closeness(worst, name)}")
+            phrases.append(
+                f"{_PLURAL[stage]} ({tensors}): {_closeness(worst, name, at_least=bound)}"
+            )
     return tuple(phrases)
 
 
-def _largest(onset: Onset, *, step: int | None, until: Place) -> tuple[float, str]:
-    worst, name = 0.0, ""
+def _largest(onset: Onset, *, step: int | None, until: Place) -> tuple[float, str, bool]:
+    worst, name, bound = 0.0, "", False
     for one in onset.judged.values():
         cells = one.track.after[: until.step if step is None else step]
+        bound |= bool(cells["at_least"].any())
         drift = np.where(cells["differs"] & ~one.noise[: len(cells)], cells["relative_l2"], 0.0)
         if drift.size and not drift.max() <= worst:
             worst, name = float(drift.max()), one.track.pair.name
-    return worst, name
+    return worst, name, bound
 
 
-def _closeness(worst: float, name: str) -> str:
-    if worst == 0.0:
-        return "equal"
+def _closeness(worst: float, name: str, *, at_least: bool) -> str:
     if math.isnan(worst):
         return f"{name} differs by an unknown amount"
+    if at_least:
+        seen = f"at least {worst:.2g} relative L2 ({name})" if worst else "nothing to be seen of it"
+        return f"other bits, within rounding as far as digests tell: {seen}"
+    if worst == 0.0:
+        return "equal"
     return f"within {worst:.2g} relative L2 ({name})"
 
 

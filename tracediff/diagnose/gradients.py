@@ -28,6 +28,7 @@ def gradients(case: Case) -> Iterable[Finding]:
     elif raw:
         names = [place.track.pair.name for place in raw]
         cell = raw[0].track.after[raw[0].step]
+        least = "at least " if cell["at_least"] else ""
         yield Finding(
             code="gradient.raw",
             summary=f"The gradient of {listed(names)} differs at {case.where(raw[0].step)} "
@@ -38,7 +39,8 @@ def gradients(case: Case) -> Iterable[Finding]:
             subject=names[0],
             evidence=(
                 (
-                    f"relative L2 {short(cell['relative_l2'])}, cosine {short(cell['cosine'])}, "
+                    f"relative L2 {least}{short(cell['relative_l2'])}, "
+                    f"cosine {short(cell['cosine'])}, "
                     f"norm {short(cell['norm_a'])} in A and {short(cell['norm_b'])} in B"
                 ),
                 (

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 from tracediff.diagnose.case import Case
 from tracediff.diagnose.numbers import listed
+from tracediff.diagnose.optimizer import hyperparameters, rule
 from tracediff.model import Finding, Pair, Stage
-from tracediff.onset import unseen
+from tracediff.onset import Place, first_true, stage_of, unseen
 
 _ADVICE: dict[Stage, str] = {
     "data": 'record both runs with level="full" to see which samples differ, and how',
@@ -42,6 +43,11 @@ def unexplained(case: Case) -> Iterable[Finding]:
             evidence.append(
                 'rounding alone may be behind it: level="sketch" tells at little cost, on both runs'
             )
+    elif cell["at_least"]:
+        evidence.append(
+            "by how much is known from statistics only, so it may be far more: "
+            'level="sketch" tells at little cost, on both runs'
+        )
     evidence.append(_ADVICE[first.stage])
     yield Finding(
         code="unexplained",
@@ -65,6 +71,53 @@ def _stages_before(stage: Stage) -> str:
 
 
 def rounding(case: Case) -> Iterable[Finding]:
+    """Say what there is to say of runs that agree: how rounding grew, and what cannot be seen."""
+    yield from _grown(case)
+    yield from _hidden(case)
+
+
+def _hidden(case: Case) -> Iterable[Finding]:
+    """Say where only digests were kept, so that more than rounding may lie between the runs."""
+    places = [
+        Place(
+            first_true(one.track.after["at_least"]) or 0,
+            stage_of(key[0], "after"),
+            one.track,
+            "after",
+        )
+        for key, one in case.onset.judged.items()
+        if one.track.after["at_least"].any()
+    ]
+    if not places:
+        return
+    first = min(places, key=lambda one: one.key)
+    count = "1 tensor" if len(places) == 1 else f"{len(places)} tensors"
+    yield Finding(
+        code="rounding",
+        summary=f"{count} with other bits, and nothing beyond rounding is visible in what digests "
+        "keep; a difference that statistics do not show is not excluded.",
+        confidence=0.6,
+        stage=first.stage,
+        step=first.step,
+        subject=first.track.pair.name if len(places) == 1 else count,
+        evidence=(
+            (
+                "means, deviations, norms and extremes tell how far values are apart at least, and "
+                "that is within the noise floor at every step"
+            ),
+            *(
+                f"the recorded settings differ all the same: {one.summary}"
+                for one in (*rule(case), *hyperparameters(case))
+            ),
+            (
+                "to know how far apart they are, record both runs with --level sketch "
+                '(TraceCallback(..., level="sketch")), or full'
+            ),
+        ),
+    )
+
+
+def _grown(case: Case) -> Iterable[Finding]:
     """Name tensors that passed the tolerance by growth of rounding only."""
     names = sorted(key[1] for key in case.onset.chaotic)
     if not names:

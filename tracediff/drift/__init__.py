@@ -7,6 +7,7 @@ from tracediff.drift.cells import sample_places as sample_places
 from tracediff.drift.estimate import largest_possible as largest_possible
 from tracediff.drift.growth import Course as Course
 from tracediff.drift.growth import growth as growth
+from tracediff.drift.least import least_distance as least_distance
 from tracediff.drift.measure import Drift as Drift
 from tracediff.drift.measure import measure as measure
 from tracediff.drift.measure import squeezed as squeezed

@@ -32,6 +32,7 @@ CELL = np.dtype(
         ("differs", np.bool_),  # its bits differ (its values, where dtypes or layouts differ)
         ("known", np.bool_),  # how far apart is known: equal, or both values were kept
         ("estimated", np.bool_),  # known from sketches: norms are estimates, the rest is NaN
+        ("at_least", np.bool_),  # known from statistics: lower bounds, the rest is NaN
         ("reshaped", np.bool_),  # the shapes differ at this step
         ("relative_l2", np.float64),
         ("max_abs", np.float64),

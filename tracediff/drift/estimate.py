@@ -64,7 +64,9 @@ def largest_possible(cells: Series) -> NDArray[np.float64]:
     """Return what no element of a tensor differs by more than, at each step.
 
     Where only the norm of the difference was estimated, that is the norm and four times its error:
-    no element exceeds the norm.
+    no element exceeds the norm. Where only a lower bound is known, it is twice the largest
+    magnitude of either.
     """
     norm = cells["norm_difference"] * (1.0 + 4.0 * SKETCH_ERROR)
-    return np.where(cells["estimated"] & np.isnan(cells["max_abs"]), norm, cells["max_abs"])
+    found = np.where(cells["estimated"] & np.isnan(cells["max_abs"]), norm, cells["max_abs"])
+    return np.where(cells["at_least"], 2.0 * cells["peak"], found)

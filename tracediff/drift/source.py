@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tracediff.drift.least import Moments, moments, sparse_moments
 from tracediff.model import Moment
-from tracediff.trace import Run, Sketch, Tensor
+from tracediff.trace import Run, Sketch, Tensor, statistics_of
 
 Values = NDArray[Any]
 MOMENTS: tuple[Moment, Moment] = ("before", "after")
@@ -84,6 +86,34 @@ class Source:
         moment = MOMENTS[point % 2 if self.tensor.table == "state" else 0]
         found = self.run.statistics(self.tensor, int(self.steps[point // 2]), moment)
         return math.nan if found is None else max(abs(found.min), abs(found.max))
+
+    def moments(self, points: NDArray[np.int64]) -> Moments:
+        """Return what is known of the values at some points by their statistics.
+
+        Raises:
+            DamagedTrace: A value that was kept cannot be read or does not match its digest.
+        """
+        assert self.tensor is not None, "implied values have no statistics"
+        rows = np.full((len(points), 8), np.nan)
+        kept = self.versions[points] >= 0
+        for number, moment in enumerate(MOMENTS):
+            here = (points % 2 == number) & ~kept
+            if here.any():
+                end = moment if self.tensor.table == "state" else MOMENTS[0]
+                table = self.run.recorded_statistics(self.tensor, end)
+                rows[here] = table[self.steps[points[here] // 2]]
+        recorded = self.tensor
+        if recorded.same_as is not None:
+            recorded = self.run.find(recorded.same_as, recorded.name) or recorded
+        if recorded.layout == "sparse":
+            found = sparse_moments(rows, shape=self.tensor.shape or ())
+        else:
+            found = moments(rows)
+        if kept.any():
+            values = [one for some in self.read(points[kept]) for one in some]
+            rows[kept] = [astuple(statistics_of(one)) for one in values]
+            found = found.but(moments(rows, error=0.0), where=kept)
+        return found
 
     def read(self, points: NDArray[np.int64]) -> list[Values]:
         """Return the values at some points, in few arrays of shape (n, ...).

@@ -21,6 +21,7 @@ from tracediff.drift.cells import (
     unknown_cells,
 )
 from tracediff.drift.estimate import EstimatedDrift, estimate
+from tracediff.drift.least import least_cells
 from tracediff.drift.measure import squeezed_shape, ulp_unit
 from tracediff.drift.source import Source, side_by_side
 from tracediff.drift.updates import UPDATE, update_rows
@@ -100,6 +101,7 @@ class Follower:
         self._find_points(scalar=scalar)
         self._cells = np.zeros(len(self._points), CELL)
         self._estimates = unknown_cells(len(self._sketched))
+        self._bounds = unknown_cells(len(self._stated))
         self._inputs = ([gradient] if gradient is not None else []) + list(slots)
         self._fed = gradient is not None
         wanted = pair.role == "weight"
@@ -128,6 +130,8 @@ class Follower:
         self._present, self._unequal = present, unequal | (not self._both())
         self._unknown = looked_at & ~readable & (self._unequal | (not self._same_dtype))
         self._sketched = np.flatnonzero(self._unknown & a.sketched & b.sketched)
+        stated = self._unknown & ~(a.sketched & b.sketched) & self._computed()
+        self._stated = np.flatnonzero(stated)
         wanted = np.flatnonzero(looked_at & readable)
         keys = np.concatenate([a.digests, b.digests], axis=1)[wanted]
         _, first, self._which = np.unique(
@@ -138,6 +142,22 @@ class Follower:
         rank[order] = np.arange(len(order))
         self._wanted, self._which = wanted, rank[self._which.reshape(-1)]
         self._points = wanted[first[order]]
+
+    def _computed(self) -> NDArray[np.bool_]:
+        """Say at which points other bits may be rounding, and it matters how far apart they are.
+
+        What is fed in and what the first step starts from are not computed, and integers are not
+        rounded. Of another dtype all bits are others, and say nothing.
+        """
+        result = np.full(2 * self._steps, self._both())
+        if not result.any() or not self._same_dtype:
+            return result
+        if self.pair.role in _FED or not _eps(self.a.tensor.dtype if self.a.tensor else ""):
+            result[:] = False
+        elif self._state and self._present.any():
+            first = int(np.argmax(self._present))
+            result[first] = first % 2 == 1 and result[first]
+        return result
 
     def _both(self) -> bool:
         return not (self.a.implied or self.b.implied)
@@ -176,7 +196,8 @@ class Follower:
 
     def blocks(self) -> list[tuple[int, int]]:
         """Return the blocks to work on, as ranges of steps; none where digests are all equal."""
-        steps = np.union1d(np.union1d(self._points, self._sketched) // 2, self._updates)
+        points = np.union1d(np.union1d(self._points, self._sketched), self._stated)
+        steps = np.union1d(points // 2, self._updates)
         steps = np.union1d(steps, self._sketched_updates)
         if not len(steps):
             return []
@@ -199,6 +220,9 @@ class Follower:
         first, last = np.searchsorted(self._sketched, [2 * start, 2 * stop])
         for number in range(first, last):
             self._estimate(number, int(self._sketched[number]))
+        first, last = np.searchsorted(self._stated, [2 * start, 2 * stop])
+        if last > first:
+            self._bound(int(first), int(last))
         first, last = np.searchsorted(self._updates, [start, stop])
         if last > first:
             self._measure_updates(self._updates[first:last])
@@ -223,6 +247,18 @@ class Follower:
             self._cells[rows] = measured_cells(
                 _as_rows(a), _as_rows(b), other_bits=other_bits[start : start + len(a)]
             )
+
+    def _bound(self, first: int, last: int) -> None:
+        """Measure what statistics tell, which is how far values are apart at least."""
+        one, other = self.a.tensor, self.b.tensor
+        assert one is not None  # Without a tensor there are no statistics.
+        assert other is not None
+        points = self._stated[first:last]
+        if self._of_one_shape(one, other):
+            found = least_cells(self.a.moments(points), self.b.moments(points))
+            self._bounds[first:last] = found
+        else:
+            self._bounds["reshaped"][first:last] = True
 
     def _estimate(self, number: int, point: int) -> None:
         """Measure what sketches tell, which is unknown where an element is not finite."""
@@ -308,6 +344,7 @@ class Follower:
         cells = equal_cells(self._present)
         cells[self._unknown] = unknown_cells(1)[0]
         cells[self._sketched] = self._estimates
+        cells[self._stated] = self._bounds
         cells[self._wanted] = self._cells[self._which]
         kinds = [one.tensor.dtype for one in (self.a, self.b) if one.tensor is not None]
         units = [_eps(kind) for kind in kinds]
@@ -323,6 +360,8 @@ class Follower:
             mixed=len(set(units)) > 1 and min(units) > 0.0,
         )
 
+
+_FED = ("input", "label", "sample_weight")
 
 _MIX = np.array(
     [0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93], np.uint64

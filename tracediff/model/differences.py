@@ -54,6 +54,7 @@ class Difference:
             then; None where rounding decides.
         floor: Where ``tolerance`` is from: the model of rounding, repeats, or the user.
         step_b: Number of its partner in B; None where nothing is known of B.
+        at_least: Whether ``relative_l2``, ``max_abs`` and ``times_tolerance`` are lower bounds.
     """
 
     step: int
@@ -78,3 +79,4 @@ class Difference:
     bound: float | None = None
     floor: FloorSource = "model"
     step_b: int | None = None
+    at_least: bool = False

@@ -119,6 +119,8 @@ class DriftRow:
         growth_fit: What was fitted to the drift, or None where it does not grow.
         times_floor: Its largest drift after any step in terms of the noise floor's level there;
             None where nothing differs, or not known by how much.
+        at_least: Whether some of its numbers are lower bounds, from statistics, so that its sizes
+            are as well.
     """
 
     tensor: str
@@ -154,3 +156,4 @@ class DriftRow:
     update: UpdateRow | None = None
     growth_fit: GrowthFit | None = None
     times_floor: float | None = None
+    at_least: bool = False

@@ -41,6 +41,8 @@ class Floor:
         role: Its role.
         tensor: Its canonical name.
         grown: How many tensors passed the level by growth that fits rounding.
+        at_least: Whether of some differences only lower bounds are known, which were held against
+            the floor in their place.
     """
 
     source: FloorSource
@@ -50,3 +52,4 @@ class Floor:
     role: str | None = None
     tensor: str | None = None
     grown: int = 0
+    at_least: bool = False

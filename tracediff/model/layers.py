@@ -32,6 +32,7 @@ class LayerPart:
             known of all.
         steps: The step of each entry of ``series``.
         series: Relative L2 per compared step; for state, after the step. NaN where not known.
+        at_least: Whether some of these are lower bounds.
     """
 
     role: str
@@ -45,6 +46,7 @@ class LayerPart:
     unknown_steps: int
     steps: NDArray[np.int64]
     series: NDArray[np.float64]
+    at_least: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -94,6 +94,8 @@ def passing(track: Track, flags: NDArray[np.bool_], spoilt: NDArray[np.bool_]) -
 
 def steps_apart(track: Track) -> NDArray[np.int64]:
     """Return at how many earlier steps the values differed."""
-    differs = track.after["differs"] & (track.after["relative_l2"] > 0.0)
+    cells = track.after
+    # A lower bound of 0 says nothing; a difference of size 0 is in the sign of a zero.
+    differs = cells["differs"] & ((cells["relative_l2"] > 0.0) | cells["at_least"])
     history: NDArray[np.int64] = np.cumsum(differs) - differs
     return history

@@ -166,7 +166,7 @@ def judge(
             if kind == "moving statistic":
                 # What each move of it is forgiven adds up.
                 share = np.maximum(STATISTIC_UPDATE, share)
-            unkept = role == "weight" and bool(track.after["estimated"].any())
+            unkept = role == "weight" and bool(_unkept(track.after).any())
             if unkept and moved is not None and track.update is not None:
                 level = level.plus(_of_updates(track, share * moved(track)))
             one = _judge_state(
@@ -207,6 +207,10 @@ def judge(
     for key in floors.keys() & judged.keys():
         judged[key] = replace(judged[key], spread=floors[key], modelled=modelled[key])
     return _with_updates(judged, trainable, drift)
+
+
+def _unkept(cells: Series) -> Flags:
+    return np.asarray(cells["estimated"] | cells["at_least"])
 
 
 def _eps(track: Track, coarse: float) -> float:

@@ -57,7 +57,9 @@ def flipped(one: Judged, place: Place) -> bool:
     cell = one.track.after[step]
     if place.track.pair.role != "gradient" or one.bound is not None:
         return False
-    if not cell["known"] or cell["estimated"] or cell["mismatched"] or cell["reshaped"]:
+    if not cell["known"] or cell["estimated"] or cell["at_least"]:
+        return False
+    if cell["mismatched"] or cell["reshaped"]:
         return False
     if cell["size"] < _FEWEST or steps_apart(one.track)[step] < GROWTH_STEPS:
         return False

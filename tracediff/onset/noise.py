@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tracediff.drift import Track
+from tracediff.drift import Track, largest_possible
 from tracediff.names import class_name, model_layers, split_slot
 from tracediff.tolerance import NOISE_GRADIENT
 
@@ -146,7 +146,7 @@ def following(
         if role == "weight" and track.pair.layer and track.before is not None:
             driven = noise.get(track.pair.key)
             if driven is not None and driven.any():
-                moved = np.where(driven, track.after["max_abs"], 0.0)
+                moved = np.where(driven, largest_possible(track.after), 0.0)
                 layer = track.pair.layer
                 moved = np.maximum.accumulate(np.nan_to_num(moved))
                 drift[layer] = np.maximum(drift.get(layer, 0.0), moved)

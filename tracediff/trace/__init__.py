@@ -11,7 +11,10 @@ from tracediff.trace._run import Run as Run
 from tracediff.trace._sketch import SKETCH_ERROR as SKETCH_ERROR
 from tracediff.trace._sketch import Sketch as Sketch
 from tracediff.trace._sketch import sketch_of as sketch_of
+from tracediff.trace._statistics import FEW_ELEMENTS as FEW_ELEMENTS
+from tracediff.trace._statistics import MOMENT_ERROR as MOMENT_ERROR
 from tracediff.trace._statistics import Statistics as Statistics
+from tracediff.trace._statistics import statistics_of as statistics_of
 from tracediff.trace._summary import Event as Event
 from tracediff.trace._summary import LayerSummary as LayerSummary
 from tracediff.trace._summary import RunSummary as RunSummary
@@ -26,7 +29,9 @@ from tracediff.trace._values import SparseRows as SparseRows
 
 __all__ = [
     "CACHE_BYTES",
+    "FEW_ELEMENTS",
     "FORMAT",
+    "MOMENT_ERROR",
     "SKETCH_ERROR",
     "Event",
     "ExternalChange",
@@ -42,5 +47,6 @@ __all__ = [
     "WeightSummary",
     "open_trace",
     "sketch_of",
+    "statistics_of",
     "summarize",
 ]

@@ -9,6 +9,7 @@ import numpy as np
 
 from tracediff.model import Moment
 from tracediff.trace._cache import BlockCache
+from tracediff.trace._statistics import FIELDS
 from tracediff.trace._store import TraceFiles
 from tracediff.trace._table import External, Table, read_external
 from tracediff.trace._tensor import Tensor
@@ -86,6 +87,13 @@ class Cells:
             if change is not None:
                 return np.asarray(self.external.statistics[change])
         return self._table(tensor).statistics(_row(tensor, step, moment), column)
+
+    def all_statistics(self, tensor: Tensor, moment: Moment) -> NDArray[np.float64]:
+        """Return the statistics at every step, NaN where none are; float64 (steps, fields)."""
+        if not self._steps:
+            return np.zeros((0, len(FIELDS)))
+        statistics = self._table(tensor).all_statistics(_column(tensor))
+        return self._at(moment, tensor, statistics, self.external.statistics)
 
     def cell(self, tensor: Tensor, step: int, moment: Moment) -> tuple[int, int, int]:
         """Return the version and the two halves of the digest at one end of a step."""

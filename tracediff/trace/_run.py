@@ -281,6 +281,21 @@ class Run:
             return statistics_of(self._value(tensor, step, moment)[0])
         return from_row(self._cells.statistics(recorded, step, moment))
 
+    def recorded_statistics(self, tensor: Tensor, moment: Moment = "before") -> NDArray[np.float64]:
+        """Return the statistics that were recorded of a tensor, of all steps at once.
+
+        Values that were kept have none here; `statistics` computes theirs.
+
+        Returns:
+            The numbers of `Statistics` in their order, NaN at steps without; float64 (steps, 8).
+
+        Raises:
+            UnknownName: This run has no such tensor.
+            DamagedTrace: The table cannot be read.
+        """
+        _check(moment)
+        return self._cells.all_statistics(self._resolve(tensor), moment)
+
     def row_digests(self, tensor: Tensor, step: int) -> NDArray[np.uint64]:
         """Return the 64-bit XXH3 hash of each row of a batch; uint64 (rows,).
 

@@ -91,6 +91,13 @@ class Table:
             return np.full(len(FIELDS), np.nan)
         return np.asarray(self._view(array, column)[row])
 
+    def all_statistics(self, column: int) -> NDArray[np.float64]:
+        """Return the statistics in each row, NaN where there are none; float64 (rows, fields)."""
+        array = self._summaries("statistics")
+        if array is None or column >= array.shape[1]:
+            return np.full((self._rows, len(FIELDS)), np.nan)
+        return self._view(array, column).copy()
+
     def _summaries(self, name: str) -> StoredArray | None:
         """Return an array that is only there where something was not kept in full."""
         key = f"{self._key}/{name}"

@@ -115,6 +115,9 @@ def levels(
             if metric.id != "tol":
                 # A sketch tells norms, and nothing of single elements.
                 result = np.where(cells["estimated"], UNKNOWN, result)
+        # A lower bound within rounding says nothing of how much it is; one beyond, that it is that.
+        beyond = (cells["relative_l2"] > tolerance) & (metric.id in ("rel", "tol"))
+        result = np.where(cells["at_least"] & ~beyond, UNKNOWN, result)
     result = np.where(cells["differs"], result, EQUAL)
     result = np.where(cells["differs"] & ~cells["known"], UNKNOWN, result)
     result = np.where(cells["mismatched"] > 0, BROKEN, result)

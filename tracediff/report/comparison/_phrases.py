@@ -37,6 +37,17 @@ def number(value: float | None, *, digits: int = 3) -> str:
     return "?" if math.isnan(value) else f"{value:.{digits}g}"
 
 
+def least(value: float | None, *, at_least: bool, digits: int = 3) -> str:
+    """Return a number for a cell, marked where it is a lower bound.
+
+    Example:
+        >>> least(0.5, at_least=True), least(float("nan"), at_least=True)
+        ('≥0.5', '?')
+    """
+    text = number(value, digits=digits)
+    return f"≥{text}" if at_least and text not in ("-", "?") else text
+
+
 def whole(value: int | None) -> str:
     """Return an integer for a cell, large ones by their size.
 
@@ -58,9 +69,16 @@ def verdict(comparison: Comparison) -> str:
     answer = _VERDICTS[comparison.verdict]
     if comparison.verdict == "rounding" and comparison.bounded:
         answer = "The runs agree within the tolerances given."
+    elif comparison.verdict == "rounding" and _bounds_only(comparison):
+        answer = "Nothing beyond rounding is visible in what digests keep."
     if comparison.verdict == "diverged" and comparison.first_divergence is None:
         answer = "The runs diverge: not all of their tensors have a partner."
     return f"{answer} ({over})"
+
+
+def _bounds_only(comparison: Comparison) -> bool:
+    """Say whether of some differences only lower bounds are known."""
+    return any(row.at_least for row in comparison.drift)
 
 
 def place(one: Difference) -> str:
@@ -98,9 +116,12 @@ def size(one: Difference) -> str:
             if one.worst is not None
             else "the values were not kept, or their shapes differ"
         )
-    parts = [f"relative L2 {number(one.relative_l2)}"]
+    if one.at_least and not one.relative_l2:
+        return "by how much is not to be seen in what digests keep"
+    at_least = "at least " if one.at_least else ""
+    parts = [f"relative L2 {at_least}{number(one.relative_l2)}"]
     if one.quantity == "value" and not math.isnan(one.max_abs):
-        parts.append(f"largest difference {number(one.max_abs)}")
+        parts.append(f"largest difference {at_least}{number(one.max_abs)}")
     if one.max_ulp is not None and one.quantity == "value":
         parts.append(f"{whole(one.max_ulp)} ulp")
     if one.differing is not None and one.size is not None and one.size > 1:
@@ -111,7 +132,7 @@ def size(one: Difference) -> str:
     elif one.times_tolerance >= 1.0:
         allowed = number(one.tolerance, digits=2)
         explains = "repeats explain" if one.floor == "repeats" else "rounding explains"
-        text += f"; {number(one.times_tolerance)} times what {explains} ({allowed})"
+        text += f"; {at_least}{number(one.times_tolerance)} times what {explains} ({allowed})"
     return text
 
 
@@ -124,11 +145,13 @@ def floor(comparison: Comparison) -> str | None:
     first = comparison.first_divergence
     if first is not None:
         if not math.isnan(first.times_tolerance):
-            text += f"; the first divergence stands {number(first.times_tolerance)} times above it"
+            times = f"{'at least ' if first.at_least else ''}{number(first.times_tolerance)}"
+            text += f"; the first divergence stands {times} times above it"
     elif found.tensor is not None:
         most = number(found.times, digits=2)
         what = f"{SHORT_ROLES.get(found.role or '', found.role)} {printable(found.tensor)}"
-        text += f"; at most {most} times its level ({what}, step {found.step})"
+        seen = "as far as digests tell, " if found.at_least else ""
+        text += f"; {seen}at most {most} times its level ({what}, step {found.step})"
         if found.grown:
             tensors = "1 tensor" if found.grown == 1 else f"{found.grown} tensors"
             text += f"; {tensors} passed it by growth that fits rounding"
@@ -189,10 +212,10 @@ def drift_cells(row: DriftRow) -> list[str]:
         SHORT_ROLES.get(row.role, row.role),
         "-" if row.first_step is None else str(row.first_step),
         "-" if row.first_significant_step is None else str(row.first_significant_step),
-        number(drift.first, digits=2),
-        number(drift.median, digits=2),
-        number(drift.last, digits=2),
-        number(drift.max, digits=2),
+        least(drift.first, at_least=row.at_least, digits=2),
+        least(drift.median, at_least=row.at_least, digits=2),
+        least(drift.last, at_least=row.at_least, digits=2),
+        least(drift.max, at_least=row.at_least, digits=2),
         whole(row.max_ulp),
         "" if row.cosine is None else f"{row.cosine:.3f}",
         ", ".join(marks),
@@ -268,7 +291,9 @@ def _largest(*parts: LayerPart | None) -> str:
     known = [part.relative_l2.max for part in parts if part is not None]
     if not known:
         return ""
-    return number(math.nan if any(map(math.isnan, known)) else max(known), digits=2)
+    at_least = any(part.at_least for part in parts if part is not None)
+    largest = math.nan if any(map(math.isnan, known)) else max(known)
+    return least(largest, at_least=at_least, digits=2)
 
 
 def ranked_layers(rows: tuple[LayerRow, ...]) -> list[LayerRow]:

@@ -33,6 +33,13 @@ def cell_words(judged: Judged, step: int, shown: Shown = "after") -> list[str]:
     if significant and apart >= tolerance > 0.0:
         word = f"{phrases.number(apart / tolerance)} times"
     allowed = phrases.number(float(tolerance), digits=2)
+    if cell["at_least"]:
+        if not significant:
+            word = "as far as digests tell within"
+        return [
+            f"rel at least {phrases.number(apart)}, {word} rounding ({allowed})",
+            "a lower bound, from statistics: values were not kept",
+        ]
     words = [f"rel {phrases.number(apart)}, {word} rounding ({allowed})"]
     if cell["estimated"]:
         return [*words, estimate_words(cell)]

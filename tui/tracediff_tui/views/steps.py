@@ -67,7 +67,8 @@ def _line(found: Examination, number: int, place: Place, judged: Judged, row: Dr
     key = judged.track.pair.key
     relative = float(cell["relative_l2"]) if cell["known"] else math.nan
     maximum = float(cell["max_abs"]) if cell["known"] else math.nan
-    counted = judged.track.floats and cell["known"] and not cell["estimated"]
+    bound = bool(cell["at_least"])
+    counted = judged.track.floats and cell["known"] and not (cell["estimated"] or bound)
     ulp = int(cell["max_ulp"]) if counted else None
     verdict = _verdict(found, place, judged, differs=bool(cell["differs"]))
     first = row.first_significant_step if row.first_significant_step is not None else row.first_step
@@ -78,9 +79,9 @@ def _line(found: Examination, number: int, place: Place, judged: Judged, row: Dr
             place.stage,
             printable(label(key)),
             shape_words(found, key),
-            "nan/inf" if cell["mismatched"] else phrases.number(relative),
+            "nan/inf" if cell["mismatched"] else phrases.least(relative, at_least=bound),
             phrases.whole(ulp),
-            phrases.number(maximum),
+            phrases.least(maximum, at_least=bound),
             "-" if first is None else str(first),
             verdict,
         ),

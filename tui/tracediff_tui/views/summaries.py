@@ -47,6 +47,7 @@ class Known:
         differs: Whether it differs, which its digests tell.
         relative_l2: How far apart; NaN where that is not known.
         estimated: Whether that comes from sketches of more elements than they have numbers.
+        at_least: Whether it is a lower bound, from statistics.
         a: What A holds.
         b: What B holds; None where one run is looked at by itself.
     """
@@ -56,6 +57,7 @@ class Known:
     differs: bool
     relative_l2: float
     estimated: bool
+    at_least: bool
     a: Side
     b: Side | None
 
@@ -67,6 +69,7 @@ class Known:
             digests = "-" if not self.present else "differ" if self.differs else "equal"
             apart = phrases.number(self.relative_l2) if self.present else "-"
             apart = f"≈{apart}" if self.estimated and self.differs else apart
+            apart = f"≥{apart}" if self.at_least else apart
             kept = kept if kept == self.b.kept else f"{kept} | {self.b.kept}"
         numbers = [
             _number(side, name, digits)
@@ -191,6 +194,7 @@ def summarize(
                 differs=bool(cell["differs"]),
                 relative_l2=float(cell["relative_l2"]) if cell["known"] else math.nan,
                 estimated=is_estimate(cell),
+                at_least=bool(cell["at_least"]),
                 a=sides[0].at(step),
                 b=sides[1].at(step),
             )
@@ -221,6 +225,7 @@ def summarize_one(
             differs=False,
             relative_l2=math.nan,
             estimated=False,
+            at_least=False,
             a=side,
             b=None,
         )
@@ -256,6 +261,7 @@ def summary_sheet(summary: Summary, title: str, lines: list[str]) -> Sheet:
                     "differs": row.differs if row.present and row.b is not None else None,
                     "relative_l2": row.relative_l2,
                     "estimated": row.estimated,
+                    "at_least": row.at_least,
                     "a": side(row.a),
                     "b": side(row.b),
                 }

@@ -65,7 +65,8 @@ def facts(
     if row.unknown_steps:
         over += f", by how much is not known at {row.unknown_steps} steps"
     if not np.isnan(row.relative_l2.max):
-        over += f", max rel {phrases.number(row.relative_l2.max)}, growth {phrases.growth(row)}"
+        most = phrases.least(row.relative_l2.max, at_least=row.at_least)
+        over += f", max rel {most}, growth {phrases.growth(row)}"
     if elements is not None and elements.drift.different and spot.shown != "update":
         over += f" · cos {phrases.number(elements.drift.cosine, digits=6)}"
     lines = [" · ".join(words), over]
