@@ -25,7 +25,10 @@ def digest_of(*arrays: np.ndarray) -> Digest:
         The low and the high 64 bits. XXH3: https://github.com/Cyan4973/xxHash, doc/xxhash_spec.md.
     """
     if len(arrays) == 1:
-        value = xxhash.xxh3_128_intdigest(_bytes_of(arrays[0]))
+        array = arrays[0]
+        if array.dtype.isbuiltin != 1 or not array.flags.c_contiguous:
+            array = _bytes_of(array)
+        value = xxhash.xxh3_128_intdigest(array)
     else:
         state = xxhash.xxh3_128()
         for array in arrays:

@@ -24,10 +24,12 @@ largest is not small itself."""
 _LARGE = 1 << 15
 """Elements from which on it pays to have them flushed."""
 
+Statistics = Tuple[float, float, float, float, float, float, float, float]
+_NAN = float("nan")
 _own = threading.local()
 
 
-def statistics_of(values: np.ndarray) -> np.ndarray:
+def statistics_of(values: np.ndarray) -> Statistics:
     """The statistics of an array.
 
     By the compiled passes float32 and float16 are summed in float64. Without these they are summed
@@ -38,8 +40,8 @@ def statistics_of(values: np.ndarray) -> np.ndarray:
         values: real numbers of any shape and dtype.
 
     Returns:
-        float64, one number for each of `FIELDS`; of finite elements only, but for the last two.
-        NaN where no element is finite.
+        One number for each of `FIELDS`; of finite elements only, but for the last two. NaN where no
+        element is finite.
     """
     flat = values.reshape(-1)
     if flat.dtype.kind != "f" or flat.dtype.itemsize > 8 or flat.dtype.isbuiltin != 1:
@@ -48,9 +50,9 @@ def statistics_of(values: np.ndarray) -> np.ndarray:
         flat = flat.astype(np.float32)
     size = flat.size
     if not size:
-        return np.array([0.0, *[np.nan] * 5, 0.0, 0.0])
+        return _of_sums(0, 0.0, 0.0, 0.0, 0.0, 0, 0)
     if native.PASSES is not None and flat.dtype == np.float32 and flat.flags.c_contiguous:
-        return _row(size, *native.PASSES.moments(flat))
+        return _of_sums(size, *native.PASSES.moments(flat))
     nan = inf = 0
     if size < _LARGE:
         lowest, highest, total, squares = _pass_over(flat, _SAFE)
@@ -65,10 +67,10 @@ def statistics_of(values: np.ndarray) -> np.ndarray:
         flat = flat[finite].astype(np.float64)
         if flat.size:
             lowest, highest, total, squares = _pass_over(flat, _SAFE)
-    return _row(size, lowest, highest, total, squares, nan, inf)
+    return _of_sums(size, lowest, highest, total, squares, nan, inf)
 
 
-def _row(
+def _of_sums(
     size: int,
     lowest: float,
     highest: float,
@@ -76,13 +78,13 @@ def _row(
     squares: float,
     nan: float,
     inf: float,
-) -> np.ndarray:
+) -> Statistics:
     count = size - nan - inf
     if not count:
-        return np.array([size, *[np.nan] * 5, nan, inf])
+        return size, _NAN, _NAN, _NAN, _NAN, _NAN, nan, inf
     mean = total / count
     variance = max(0.0, squares / count - mean * mean)
-    return np.array([size, mean, variance**0.5, squares**0.5, lowest, highest, nan, inf])
+    return size, mean, variance**0.5, squares**0.5, lowest, highest, nan, inf
 
 
 def _pass_over(

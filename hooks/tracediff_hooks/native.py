@@ -6,7 +6,7 @@ computes the same, in more passes. TRACEDIFF_NATIVE=0 in the environment does wi
 
 import ctypes
 import os
-from typing import Any, Optional
+from typing import Any, Optional, Tuple
 
 import numpy as np
 
@@ -15,6 +15,8 @@ VERSION = 1
 _WORTH_THE_LOCK = 1 << 15
 """Elements from which on a call lets go of the interpreter lock; to get it back takes longer than
 fewer elements do."""
+
+_SixNumbers = ctypes.c_double * 6
 
 
 class Passes:
@@ -46,19 +48,19 @@ class Passes:
             function.argtypes = (place, *[number] * 4, *[place] * 5)
             function.restype = None
 
-    def moments(self, flat: np.ndarray) -> np.ndarray:
+    def moments(self, flat: np.ndarray) -> Tuple[float, ...]:
         """Smallest, largest, sum and sum of squares of the finite elements; NaNs, infinities.
 
         Args:
             flat: float32, contiguous, one axis.
 
         Returns:
-            float64 (6,); infinite extremes where no element is finite.
+            Six numbers; infinite extremes where no element is finite.
         """
-        found = np.empty(6)
+        found = _SixNumbers()
         action = self._moments[flat.size < _WORTH_THE_LOCK]
-        action(flat.ctypes.data, flat.size, found.ctypes.data)
-        return found
+        action(flat.ctypes.data, flat.size, found)
+        return tuple(found)
 
     def sketch(
         self,

@@ -4,8 +4,8 @@ from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
 
-from tracediff_hooks.digest import Digest, row_digests
-from tracediff_hooks.moments import FIELDS, statistics_of
+from tracediff_hooks.digest import ABSENT, Digest, row_digests
+from tracediff_hooks.moments import FIELDS, Statistics, statistics_of
 from tracediff_hooks.run import Column, Run, Summary
 from tracediff_hooks.sketch import WIDTH, sketch
 from tracediff_hooks.tensors import Key, Value, digest_value, parts, storable, stored_at
@@ -36,12 +36,20 @@ class Summarized(NamedTuple):
     rows: Optional[np.ndarray]
 
 
+class _Described(NamedTuple):
+    """What was worked out of a value that is not kept."""
+
+    statistics: Optional[Statistics]
+    sketch: Optional[np.ndarray]
+    rows: Optional[np.ndarray]
+
+
 class Row(NamedTuple):
     """A row of one of the tables."""
 
     table: str
-    versions: np.ndarray
-    digests: np.ndarray
+    versions: List[int]
+    digests: List[Digest]
     summaries: List[Tuple[int, Summary]]
 
 
@@ -57,54 +65,54 @@ class _Entry:
         self.column = column
         self.shape, self.size, self.dtype = value.shape, value.size, value.dtype
         self.digest = digest_value(value, rows)
+        # What makes it another value.
+        self.content = self.digest, self.shape
         self.misfit = column.misfit(value)
         self._level = column.level if wanted or column.spec.shape == () else "digest"
         if self._level == "full" and self.misfit is not None:
             self._level = "digest"
         self.value: Optional[np.ndarray] = value
         self.rows = rows
-        self._summarized: Optional[Summarized] = None
+        self._described: Optional[_Described] = None
         level = self.level(ceiling)
         if level != "full":
             if column.is_new(self.content, level):
-                self._summarized = self._summarize(value, level)
+                self._described = self._summarize(value, level)
             self.value = self.rows = None
-
-    @property
-    def content(self) -> Tuple[Digest, Tuple[int, ...]]:
-        """What makes it another value."""
-        return self.digest, self.shape
 
     def level(self, ceiling: str) -> str:
         """How much of it is kept where the budget allows no more than ``ceiling``."""
-        if self.column.spec.shape == ():
+        if ceiling == "full" or self.column.spec.shape == ():
             return self._level
         return min(self._level, ceiling, key=RANK.__getitem__)
 
-    def _summarize(self, value: np.ndarray, level: str) -> Summarized:
-        spec, summary = self.column.spec, Summary()
-        numbers = sketch_path = rows_path = digests = None
+    def _summarize(self, value: np.ndarray, level: str) -> "_Described":
+        spec = self.column.spec
+        statistics = numbers = digests = None
         if value.dtype.kind != "c":
-            summary.statistics = statistics_of(value)
+            statistics = statistics_of(value)
             if level == "sketch":
                 size = value.size if self.rows is None else int(np.prod(spec.shape, dtype=np.int64))
-                sketch_path = stored_at("sketches", spec.role, spec.name)
                 numbers = sketch(value, self.rows, size)
         if spec.role in BATCH_ROLES and value.ndim:
-            rows_path = stored_at("row_digests", spec.role, spec.name)
             digests = row_digests(value)
-        return Summarized(summary, sketch_path, numbers, rows_path, digests)
+        return _Described(statistics, numbers, digests)
 
     def summarized(self, summary: Summary, level: str) -> Summarized:
         """What is stored in place of it, numbered in ``summary``."""
-        found = self._summarized
+        found, spec = self._described, self.column.spec
         if found is None:
             assert self.value is not None
             found = self._summarize(self.value, level)
-        summary.statistics = found.summary.statistics
-        if level != "sketch":
-            found = found._replace(sketch_path=None)
-        return found._replace(summary=summary)
+        summary.statistics = found.statistics
+        sketched = level == "sketch" and found.sketch is not None
+        return Summarized(
+            summary,
+            stored_at("sketches", spec.role, spec.name) if sketched else None,
+            found.sketch,
+            stored_at("row_digests", spec.role, spec.name) if found.rows is not None else None,
+            found.rows,
+        )
 
     def kept(self) -> Kept:
         """What is stored of it in full; it lets go of that."""
@@ -233,7 +241,7 @@ class Step:
 
     def _put_row(self, table: str, entries: List[_Entry], placed: Placed) -> None:
         count = self._run.counts[table]
-        row = Row(table, np.full(count, -1, np.int32), np.zeros((count, 2), np.uint64), [])
+        row = Row(table, [-1] * count, [ABSENT] * count, [])
         for entry in entries:
             version, summary = self._put(entry, placed)
             row.versions[entry.column.number] = version

@@ -8,6 +8,7 @@ import numpy as np
 
 from tracediff_hooks.digest import ABSENT, Digest
 from tracediff_hooks.levels import Levels
+from tracediff_hooks.moments import Statistics
 from tracediff_hooks.tensors import Key, TensorSpec, storable, storage_dtype, stored_at
 from tracediff_hooks.values import RAGGED_DIMENSIONS, ragged_extent
 
@@ -29,7 +30,7 @@ class Summary:
     __slots__ = ("rows", "sketch", "sketched", "statistics")
 
     def __init__(self) -> None:
-        self.statistics: Optional[np.ndarray] = None
+        self.statistics: Optional[Statistics] = None
         self.sketch = -1
         self.rows = -1
         self.sketched = False
@@ -67,7 +68,7 @@ class Column:
         self.misfit_said = False
         self._elements = 0
         self._extent = 0
-        self.dtype = storage_dtype(spec.dtype)
+        self.dtype = np.dtype(storage_dtype(spec.dtype))
         self._known: Dict[Tuple[Digest, Tuple[int, ...]], _Known] = {}
         self._next = 0
 
@@ -85,6 +86,8 @@ class Column:
 
     def misfit(self, value: np.ndarray) -> Optional[str]:
         """Why a value cannot be stored where the others are, or None."""
+        if value.dtype == self.dtype and value.shape == self.spec.shape and not self.spec.ragged:
+            return None
         if storable(value).dtype != self.dtype:
             return f"of dtype {value.dtype.name}, {self.spec.dtype} expected"
         if self.spec.layout == "fixed" and value.shape != self.spec.shape:

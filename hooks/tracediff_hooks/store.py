@@ -5,6 +5,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from tracediff_hooks.arrays import ChunkedArray, GZip, put_attributes, put_group
+from tracediff_hooks.digest import Digest
 from tracediff_hooks.files import Files, LocalFiles, RemoteFiles
 from tracediff_hooks.moments import FIELDS
 from tracediff_hooks.run import Summary
@@ -13,6 +14,7 @@ from tracediff_hooks.values import FixedValues, RaggedValues, Storage
 
 FORMAT = 1
 TABLE_CHUNK_BYTES = 256 << 10
+_NO_STATISTICS = (float("nan"),) * len(FIELDS)
 
 
 def compressor(name: Optional[str]) -> Optional[Any]:
@@ -92,8 +94,8 @@ class _Table:
 
     def append(
         self,
-        versions: np.ndarray,
-        digests: np.ndarray,
+        versions: Sequence[int],
+        digests: Sequence[Digest],
         summaries: Sequence[Tuple[int, "Summary"]],
     ) -> None:
         """Takes the next row; ``summaries`` of the columns that have one."""
@@ -105,22 +107,22 @@ class _Table:
             self._make("statistics", np.float64, len(FIELDS), fill=float("nan"))
             self._make("sketch", np.int32, fill=-1)
             self._make("rows", np.int32, fill=-1)
-        self._arrays["version"].append(versions[np.newaxis])
-        self._arrays["digest"].append(digests[np.newaxis])
+        self._arrays["version"].append(np.array([versions], np.int32))
+        pairs = np.array(digests, np.uint64).reshape(1, len(digests), 2)
+        self._arrays["digest"].append(pairs)
         if "statistics" in self._arrays:
             self._append_summaries(summaries)
         self._rows += 1
 
     def _append_summaries(self, summaries: Sequence[Tuple[int, "Summary"]]) -> None:
-        statistics = np.full((1, self._columns, len(FIELDS)), np.nan)
-        places = np.full((2, 1, self._columns), -1, np.int32)
+        statistics = [_NO_STATISTICS] * self._columns
+        sketches, rows = [-1] * self._columns, [-1] * self._columns
         for column, summary in summaries:
-            if summary.statistics is not None:
-                statistics[0, column] = summary.statistics
-            places[:, 0, column] = summary.sketch, summary.rows
-        self._arrays["statistics"].append(statistics)
-        self._arrays["sketch"].append(places[0])
-        self._arrays["rows"].append(places[1])
+            statistics[column] = summary.statistics or _NO_STATISTICS
+            sketches[column], rows[column] = summary.sketch, summary.rows
+        self._arrays["statistics"].append(np.array([statistics], np.float64))
+        self._arrays["sketch"].append(np.array([sketches], np.int32))
+        self._arrays["rows"].append(np.array([rows], np.int32))
 
     def arrays(self) -> List[ChunkedArray]:
         """The arrays it consists of."""
@@ -189,8 +191,8 @@ class RunGroup:
     def append_row(
         self,
         table: str,
-        versions: np.ndarray,
-        digests: np.ndarray,
+        versions: Sequence[int],
+        digests: Sequence[Digest],
         summaries: Sequence[Tuple[int, "Summary"]],
     ) -> None:
         """Takes the next row of a table: which version each tensor has, and its digest."""

@@ -346,17 +346,18 @@ class CompiledStepHook(abc.ABC):
             if tensor.key not in before and id(tensor.variable) in self._created:
                 before[tensor.key] = self._created[id(tensor.variable)]
         names = {id(t.variable): t.spec.name for t in self._state if t.spec.role == "weight"}
+        optimizers = self.optimizers()
         observed, aliases = self._taps.values(taps, names)
         for message in self._taps.unrecordable:
             self._session.event("no-gradients", message)
-        if any(scales_the_loss(optimizer) for _, optimizer in self.optimizers()):
+        if any(scales_the_loss(optimizer) for _, optimizer in optimizers):
             self._session.event(
                 "scaled-gradients",
                 "the loss is scaled, and raw gradients are those of the scaled loss",
             )
         observed.update(metrics(self._model, self._layers, logs))
         observed.update(told or {})
-        used = {name + "/learning_rate" for name, _ in self.optimizers()}
+        used = {name + "/learning_rate" for name, _ in optimizers}
         observed.update({key: rate for key, rate in rates.items() if key[1] in used})
         self._session.step(
             self._model,
@@ -368,8 +369,8 @@ class CompiledStepHook(abc.ABC):
             after=self._after(),
             aliases=aliases,
             places=self._taps.places,
-            optimizers=self.optimizers(),
-            may_skip=may_skip(optimizer for _, optimizer in self.optimizers()),
+            optimizers=optimizers,
+            may_skip=may_skip(optimizer for _, optimizer in optimizers),
         )
         self._created = {}
         self._known = {id(tensor.variable) for tensor in self._state}
