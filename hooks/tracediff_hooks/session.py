@@ -110,6 +110,9 @@ class Session:
         """Brings everything to disk. Another fit of the same model continues the run."""
         if self.replay is not None:
             self.replay.end_fit(status)
+        seen = not self._fit_pending or self._early
+        if status == "complete" and not seen and not self.whole and self.alive:
+            self.event("not-recorded", "no step of this fit was seen, so nothing of it is recorded")
         self._recorder.pause(status)
 
     def give_way(self) -> None:

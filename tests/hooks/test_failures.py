@@ -157,6 +157,18 @@ def test_a_killed_process_leaves_a_readable_trace(stack, tmp_path):
     assert_steps_follow_from_each_other(run, [*range(0, run.steps, 20), run.steps - 1])
 
 
+def test_a_fit_of_which_no_step_was_seen_is_said_to_be_lost(failures):
+    # Given two fits without an epoch to train, and one that trains
+    nothing, again, trained = failures["fits_without_a_step"]["said"]
+    # Then the first is said to have left nothing, once, and of the last nothing is said,
+    (line,) = nothing
+    assert "no step of this fit was seen, so nothing of it is recorded" in line
+    assert again == trained == []
+    # which is recorded from its first step
+    run = failures.run("fits_without_a_step")
+    assert (run.steps, run.status) == (4, "complete")
+
+
 # --- the disk fails
 
 

@@ -5,6 +5,7 @@ facts, or {"error": traceback}.
 """
 
 import contextlib
+import functools
 import importlib
 import io
 import json
@@ -19,6 +20,7 @@ from training_kit import (
     fail_loudly,
     hide_output,
     problem,
+    said_by_us,
     same_weights,
     snapshot,
     traces_of_us,
@@ -236,6 +238,19 @@ def error_while_a_step_is_recorded(bench):
 
     with _broken(Recorder, "record_step", on_call=3):
         return bench.compare()
+
+
+@case
+def fits_without_a_step(bench):
+    """Two that have no epoch to train, and one that has."""
+    x, y = problem()
+    trace = bench.trace()
+    model = bench.kit.mlp()
+    said = []
+    for epochs in (0, 0, 2):
+        arguments = {"batch_size": 11, "epochs": epochs, "verbose": 0, "callbacks": [trace]}
+        said.append(said_by_us(functools.partial(model.fit, x, y, **arguments)))
+    return {"said": said}
 
 
 @case
