@@ -23,13 +23,14 @@ VARIANTS = [
     *("base", "renamed", "automatic", "functional", "nested", "subclassed", "wider", "inserted"),
     *("turned", "towers", "mirrored", "inputs", "swapped", "heads", "fused", "gru", "gru-after"),
     *("dropped", "corrupted", "rebatched", "shuffled", "rows", "longer", "late", "restarted"),
-    *("base-plain", "restarted-plain"),
+    *("base-plain", "restarted-plain", "joined", "joined-otherwise", "joined-moved"),
 ]
 ONE = [
     *(("base", other) for other in ("renamed", "automatic", "functional", "nested", "subclassed")),
     *(("base", "turned"), ("turned", "base"), ("towers", "mirrored"), ("inputs", "swapped")),
     *(("heads", "fused"), ("fused", "heads"), ("base", "longer"), ("base", "late")),
     *(("late", "base"), ("base-plain", "restarted-plain")),
+    *(("joined", "joined-otherwise"), ("joined-otherwise", "joined")),
 ]
 STRUCTURE = (0, "loss", "loss")
 EVERY_RUN = ("keras2.3", "keras3")
@@ -52,6 +53,8 @@ PARTING = {
     ("base", "rows"): ((6, "data", "input/0"), "data.order"),
     ("functional", "shuffled"): ((6, "data", "input/0"), "data.order"),
     ("longer", "rows"): ((6, "data", "input/0"), "data.order"),
+    # The same rows in the wrong order, behind inputs in the right one.
+    ("joined", "joined-moved"): ((0, "state", "out/kernel"), "init.draw"),
     # Compiled anew, the optimizer has forgotten its momentum.
     ("base", "restarted"): ((6, "state", "hidden/kernel/momentum"), "optimizer.slots"),
 }
@@ -122,6 +125,7 @@ ACROSS = [
     (("tf2.3", "towers"), ("keras3", "mirrored")),
     (("keras3", "heads"), ("keras2.3", "fused")),
     (("keras2.3", "base"), ("keras3", "late")),
+    (("tf2.3", "joined"), ("keras3", "joined-otherwise")),
 ]
 
 

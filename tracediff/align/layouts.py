@@ -433,6 +433,10 @@ _READERS: Mapping[str, Any] = {
 }
 
 
+_SHOWN = 8
+"""Blocks whose order is put into words."""
+
+
 def words(layout: Layout, shape: Shape | None, *, side: str = "B") -> str:
     """Say what a layout does to the values of a run, those of B if not told otherwise.
 
@@ -454,7 +458,10 @@ def _word(adapter: Adapter) -> str:
         plain = tuple(range(len(adapter.axes)))[::-1] == adapter.axes
         return "transposed" if plain else f"with axes {adapter.axes}"
     if isinstance(adapter, Reorder):
-        return f"with its {len(adapter.blocks)} gates in the order {adapter.blocks}"
+        order = ", ".join(map(str, adapter.blocks[:_SHOWN]))
+        more = ", ..." if len(adapter.blocks) > _SHOWN else ""
+        blocks = f"{len(adapter.blocks)} blocks along axis {adapter.axis}"
+        return f"with its {blocks} in the order ({order}{more})"
     if isinstance(adapter, Reshape):
         return f"as {adapter.to}"
     if isinstance(adapter, Take):

@@ -13,6 +13,7 @@ import numpy as np
 from tracediff.align.candidates import fits, layouts_between, layouts_within
 from tracediff.align.graph import Layer
 from tracediff.align.layouts import Layout, Reorder
+from tracediff.align.reordered import reordered
 from tracediff.align.values import FirstValues
 from tracediff.names import WEIGHT_ROLES, within_layer
 from tracediff.trace import Tensor
@@ -123,16 +124,36 @@ def _checked(match: WeightMatch, layer: Layer, values: FirstValues) -> WeightMat
     for layout in layouts_within(match.a.shape, layer.kind):
         if values.alike(match.a, match.b, layout):
             return WeightMatch(match.a, match.b, layout, None, 0.97)
-    return match
+    return _in_another_order(match, values) or match
+
+
+def _in_another_order(match: WeightMatch, values: FirstValues) -> WeightMatch | None:
+    """Look for slices in another order: a kernel behind, or of, parts put together otherwise.
+
+    Weights that were loaded in a wrong order hold the same values, too. What the models compute
+    from them does not agree then, and the first gradient says so.
+    """
+    shape = match.a.shape or ()
+    one, other = values.spread(0, match.a), values.spread(1, match.b)
+    if len(shape) < 2 or one is None or other is None or not np.isclose(one, other, rtol=1e-3):
+        return None
+    ones = values.first(0, match.a), values.first(1, match.b)
+    assert ones[0] is not None  # Their spread is known.
+    assert ones[1] is not None
+    for axis in (len(shape) - 2, len(shape) - 1):
+        found = reordered(ones[0], ones[1], axis)
+        if found is not None and values.gradients_alike(match.a, match.b, (found,)):
+            return WeightMatch(match.a, match.b, (found,), None, 0.95)
+    return None
 
 
 def _one_order(matches: list[WeightMatch], values: FirstValues) -> list[WeightMatch]:
-    """Let what says nothing by its values, a bias of zeros, follow the gates of its kernel."""
+    """Let what says nothing by its values, a bias of zeros, follow its kernel's last axis."""
     orders = {
         adapter.blocks
         for match in matches
         for adapter in match.layout
-        if isinstance(adapter, Reorder)
+        if isinstance(adapter, Reorder) and adapter.axis == len(match.b.shape or ()) - 1
     }
     if len(orders) != 1:
         return matches

@@ -165,6 +165,21 @@ def heads(fused):
     return model, weights_of([*parts, last], [*keys, "last"])
 
 
+def joined(mirrored=False, moved=False):
+    """Two branches put together in one order or the other; `moved` exchanges only the weights."""
+    first = keras.Input((12,))
+    left, right = make.Dense(6, activation="relu"), make.Dense(4, activation="tanh")
+    last = make.Dense(3, activation="softmax", name="out")
+    sides = [left(first), right(first)]
+    joined_up = make.Concatenate()(sides[::-1] if mirrored else sides)
+    model = keras.Model(first, last(joined_up))
+    found = weights_of([left, right, last], ["left", "right", "last"])
+    if mirrored or moved:
+        kernel = found[2][1][0]
+        found[2][1][0] = np.concatenate([kernel[6:], kernel[:6]])
+    return model, found
+
+
 def recurrent(**options):
     layers = [make.GRU(4, name="rnn", recurrent_activation="sigmoid", **options)]
     layers.append(make.Dense(3, activation="softmax", name="out"))
@@ -211,6 +226,9 @@ MODELS = {
     "swapped": lambda: inputs(swapped=True),
     "heads": lambda: heads(fused=False),
     "fused": lambda: heads(fused=True),
+    "joined": joined,
+    "joined-otherwise": lambda: joined(mirrored=True),
+    "joined-moved": lambda: joined(moved=True),
     "gru": lambda: recurrent(reset_after=False),
     "gru-after": lambda: recurrent(reset_after=True),
 }
