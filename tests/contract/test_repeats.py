@@ -19,6 +19,7 @@ RUNS = (
     *("dropout", "dropout:again", "dropout:again2", "dropout:again3"),
     *("dropout:rate", "dropout:pixel", "dropout:weight"),
     *("softplus", "softplus:again", "softplus:rate"),
+    *("heavy", "heavy:again", "heavy:again2", "heavy:again3", "heavy:momentum", "heavy:moved"),
 )
 
 
@@ -80,6 +81,38 @@ def test_a_change_below_the_noise_of_the_loss_is_found(runs, change, stage, tens
     assert found.verdict == "diverged"
     rows = [one for one in found.drift if one.role == "loss"]
     assert rows[0].first_significant_step is None
+
+
+@pytest.mark.parametrize("repeats", [["heavy:again2"], ["heavy:again2", "heavy:again3"]])
+@pytest.mark.parametrize("other", ["heavy:again", "heavy:again3"])
+def test_updates_of_parts_that_cancel_agree_within_repeats(runs, repeats, other):
+    # given a momentum and a gradient of which little is left in some elements of an update
+    paths = [runs[one] for one in repeats if one != other]
+    # when
+    found = compare(runs["heavy"], runs[other], repeats=paths)
+    # then
+    assert found.verdict == "rounding", found.first_divergence
+
+
+@pytest.mark.parametrize(
+    ("change", "place", "code"),
+    [
+        ("momentum", (1, "update", "d0/kernel/momentum"), "optimizer.hyperparameter"),
+        ("moved", (30, "state", "out/kernel"), "state.external"),
+    ],
+)
+@pytest.mark.parametrize("side", ["a", "b"])
+def test_what_drowns_in_the_noise_shows_in_the_record_of_each_run(runs, change, place, code, side):
+    # given a part in 10^4 of a momentum, or a hundredth of a kernel, below the noise of all tensors
+    plain, changed = runs["heavy"], runs[f"heavy:{change}"]
+    pair = (plain, changed) if side == "a" else (changed, plain)
+    # when
+    found = compare(*pair, repeats=[runs["heavy:again"], runs["heavy:again2"]])
+    # then
+    first = found.first_divergence
+    assert (first.step, first.stage, first.tensor) == place
+    assert found.verdict == "diverged"
+    assert found.causes[0].code == code
 
 
 def test_the_run_that_repeats_belong_to_can_be_said(runs):

@@ -24,6 +24,7 @@ from tracediff.compare._follow import Values, external_steps, follow
 from tracediff.compare._layers import layer_rows
 from tracediff.compare._lockstep import local_errors
 from tracediff.compare._own_batches import of_batches, own_batches_notes
+from tracediff.compare._own_rules import with_own_changes, with_own_rules
 from tracediff.compare._repeats import Repeated, described, measured, shorter, sorted_out
 from tracediff.compare._summary import describe, drift_rows, notes, run_summary
 from tracediff.compare.bounds import Bounds as Bounds
@@ -192,6 +193,9 @@ def _examined(
         age=matched.age,
         spread=spread,
     )
+    if repeated:
+        judged = with_own_rules(judged, run_a, run_b, pairing)
+        judged = with_own_changes(judged, run_a, run_b, pairing)
     onset = find_onset(bounded(judged, limits), kinks=has_kinks(run_a.about))
     verdict: Verdict = (
         "diverged" if matched.departs is not None else _verdict(pairing, tracks, onset)

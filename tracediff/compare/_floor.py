@@ -79,7 +79,8 @@ def source_at(one: Judged, place: Place) -> FloorSource:
     if one.spread is None:
         return "model"
     if place.quantity == "update":
-        decides = one.room is not None and one.room[place.step] <= one.spread.update[place.step]
+        measured = max(one.spread.update[place.step], one.spread.moves[place.step])
+        decides = one.room is not None and bool(one.room[place.step] <= measured)
     else:
         before = place.moment == "before" and one.track.state
         if before and place.step == one.start:

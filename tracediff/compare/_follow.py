@@ -126,15 +126,24 @@ class _Meter:
 
 def external_steps(a: Run, b: Run, pairing: Pairing, steps: int) -> dict[Key, NDArray[np.bool_]]:
     """Return, for state tensors, before which steps something else changed them in either run."""
+    one, other = external_of(a, b, pairing, steps)
+    none = np.zeros(steps, bool)
+    return {key: one.get(key, none) | other.get(key, none) for key in {**one, **other}}
+
+
+def external_of(
+    a: Run, b: Run, pairing: Pairing, steps: int
+) -> tuple[dict[Key, NDArray[np.bool_]], dict[Key, NDArray[np.bool_]]]:
+    """Return the same of A and of B, by A's names."""
     names_b = {(pair.role, pair.b): pair.key for pair in pairing.pairs}
-    result: dict[Key, NDArray[np.bool_]] = {}
-    for run in (a, b):
+    result: tuple[dict[Key, NDArray[np.bool_]], dict[Key, NDArray[np.bool_]]] = ({}, {})
+    for run, found in zip((a, b), result, strict=True):
         for change in run.external_changes():
             key = change.tensor.key
             if run is b:
                 key = names_b.get(key, key)
             if change.step < steps:
-                result.setdefault(key, np.zeros(steps, bool))[change.step] = True
+                found.setdefault(key, np.zeros(steps, bool))[change.step] = True
     return result
 
 

@@ -54,9 +54,8 @@ def describe(onset: Onset, place: Place | None, case: Case, *, agreed: bool) -> 
         update = one.track.update[place.step]
         relative = ratio(float(update["norm_difference"]), float(update["norm"]))
         tolerance = max(case.update_tolerance(one.track, place.step), 1e-300)
-        if one.spread is not None and update["norm"] > 0.0:
-            measured = one.spread.update[place.step] / update["norm"]
-            tolerance = max(tolerance, float(measured))
+        if one.spread is not None and one.room is not None and update["norm"] > 0.0:
+            tolerance = max(tolerance, float(one.room[place.step] / update["norm"]))
     differing = worst = size = None
     pair = case.read(place.track.pair.key, place.step, place.moment)
     if pair is not None:

@@ -13,6 +13,7 @@ from tracediff.forensics.counter import correction as correction
 from tracediff.forensics.counter import count_steps as count_steps
 from tracediff.forensics.fit import Fit as Fit
 from tracediff.forensics.fit import compute as compute
+from tracediff.forensics.fit import first_unlike as first_unlike
 from tracediff.forensics.fit import fit as fit
 from tracediff.forensics.fit import settings_of as settings_of
 from tracediff.forensics.reproduce import Reproduction as Reproduction
@@ -44,6 +45,7 @@ __all__ = [
     "compute",
     "correction",
     "count_steps",
+    "first_unlike",
     "fit",
     "reproduce",
     "rules_of",

@@ -292,3 +292,33 @@ def fit(
         len(sparse),
         tuple(bare),
     )
+
+
+def first_unlike(recorded: Recorded, found: Fit) -> str | None:
+    """Return what of a recorded update a rule does not make, as it was found to fit.
+
+    Args:
+        recorded: The update, of any run.
+        found: The rule with its settings.
+
+    Returns:
+        The name of the first slot that is off, ``weight`` where only the weight is, None where
+        nothing is, or where the update tells nothing.
+    """
+    rule, settings = found.rule, dict(found.settings)
+    if recorded.weight in found.bare:
+        settings["weight_decay"] = 0.0
+    tries = [
+        (measure(recorded, rule, settings, counter=counter, form=form), counter, form)
+        for counter in rule.counters
+        for form in recorded.forms
+    ]
+    best, counter, form = min(tries, key=lambda one: one[0].excess)
+    if best.reproduced or not best.tells:
+        return None
+    exact = compute(recorded, rule, settings, counter=counter, form=form)
+    for name, slot in exact.slots.items():
+        after = recorded.slots_after[name].astype(np.float64)
+        if _norm(after - slot) > SHARE * ROUNDINGS * max(_norm(after), _norm(slot)):
+            return name
+    return "weight"

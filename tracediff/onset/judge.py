@@ -23,7 +23,7 @@ from tracediff.onset.noise import (
 from tracediff.onset.past import relaxed, run_wide, scaled
 from tracediff.onset.probes import began
 from tracediff.onset.roundings import Roundings
-from tracediff.onset.spread import Spread
+from tracediff.onset.spread import LINEAR, Spread
 from tracediff.tolerance import (
     CONDITION,
     EPS32,
@@ -388,7 +388,12 @@ def _with_updates(
             if key[0] == "slot" and split_slot(key[1])[0] == name:
                 agrees &= ~other.before
         update = one.track.update
-        flags = update["present"] & (update["unexplained"] > room) & agrees
+        beyond = update["unexplained"] > room
+        if one.spread is not None and gradient is not None and gradient.spread is not None:
+            noisy = gradient.spread.level > LINEAR
+            room = np.where(noisy, np.maximum(room, one.spread.moves), room)
+            beyond = np.where(noisy, update["norm_difference"] > room, beyond)
+        flags = update["present"] & beyond & agrees
         result[role, name] = replace(one, update=np.asarray(flags), room=room)
     return result
 

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     Numbers = NDArray[np.float64]
 
 
+LINEAR = 1e-2
+"""Noise of gradients up to which what goes into an update tells how far the update may be off.
+
+The parts of an update (momentum and gradient) cancel in some of its elements: what little is left
+there differs by far more than its parts do, relative to itself.
+"""
 FEW = 10
 """Numbers whose differences are unlikely to be all small by chance; a loss has one a step."""
 
@@ -48,10 +54,12 @@ class Spread:
             (at it, for what is observed), relative to the largest norm so far; times the factor.
         update: For each step, the largest part of an update up to it that its inputs do not
             explain, as an L2 norm; times the factor. Zeros but for weights.
+        moves: The same of the whole difference of the updates.
     """
 
     level: Numbers
     update: Numbers
+    moves: Numbers
 
 
 def spread_of(
@@ -70,15 +78,20 @@ def spread_of(
     """
     levels: dict[Key, Numbers] = {}
     updates: dict[Key, Numbers] = {}
+    moves: dict[Key, Numbers] = {}
     for tracks in among:
         for key, track in tracks.items():
             found = _reached(track, steps)
             levels[key] = np.maximum(levels.get(key, 0.0), found)
-            rest = np.zeros(steps)
-            if track.update is not None and steps:
-                rest = np.maximum.accumulate(np.nan_to_num(track.update["unexplained"]))
-            updates[key] = np.maximum(updates.get(key, 0.0), rest)
-    return {key: Spread(factor * levels[key], factor * updates[key]) for key in levels}
+            for parts, name in ((updates, "unexplained"), (moves, "norm_difference")):
+                rest = np.zeros(steps)
+                if track.update is not None and steps:
+                    rest = np.maximum.accumulate(np.nan_to_num(track.update[name]))
+                parts[key] = np.maximum(parts.get(key, 0.0), rest)
+    return {
+        key: Spread(factor * levels[key], factor * updates[key], factor * moves[key])
+        for key in levels
+    }
 
 
 def _reached(track: Track, steps: int) -> Numbers:
@@ -96,6 +109,8 @@ def widest(one: Mapping[Key, Spread], other: Mapping[Key, Spread]) -> dict[Key, 
     for key in one.keys() & other.keys():
         left, right = one[key], other[key]
         result[key] = Spread(
-            np.maximum(left.level, right.level), np.maximum(left.update, right.update)
+            np.maximum(left.level, right.level),
+            np.maximum(left.update, right.update),
+            np.maximum(left.moves, right.moves),
         )
     return result

@@ -4,7 +4,8 @@ Runs on every stack: Python 3.7 and Keras 2.3 upwards. Usage: rounding.py OUT RU
 the name of one in `RUNS`, or such a name, a colon and a change: ``rate`` makes the learning rate
 one part in 10^4 larger, ``pixel`` adds a thousandth to one number of an epoch's last batch,
 ``weight`` adds a ten-thousandth to one initial weight, ``moved`` makes the last kernel a hundredth
-larger before step 70; ``again`` changes nothing.
+larger before step 70 or half-way, ``momentum`` makes one of 0.9 a part in 10^4 larger; ``again``
+changes nothing.
 """
 
 import os
@@ -34,6 +35,8 @@ RUNS = {
     "kinks": ("dense", [20, 64, 64, 4], "relu", 16, 200, 2.0),
     # Drops units by random numbers that no one seeded.
     "dropout": ("dropout", [20, 32, 4], "relu", 32, 60, 0.1),
+    # The same with a momentum of 0.9.
+    "heavy": ("dropout", [20, 32, 4], "relu", 32, 60, 0.03),
     # Those of the exhaustive tests only.
     "shallow": ("dense", [20, 16, 3], "relu", 16, 400, 0.05),
     "deeper": ("dense", [16] + [24] * 24 + [4], "elu", 8, 150, 0.02),
@@ -147,7 +150,8 @@ def train(out, name):
         x[(len(x) // rows - 1) * rows].flat[1] += np.float32(1e-3)
     model = keras.models.Sequential(layers(kind, widths, activation))
     chosen = rate * (1.0001 if change == "rate" else 1.0)
-    optimizer = keras.optimizers.SGD(chosen)
+    momentum = 0.9 if plan == "heavy" else 0.0
+    optimizer = keras.optimizers.SGD(chosen, momentum * (1.0001 if change == "momentum" else 1.0))
     loss = "mse" if kind == "regression" else "sparse_categorical_crossentropy"
     model.compile(optimizer=optimizer, loss=loss)
     set_weights(model)
@@ -155,7 +159,7 @@ def train(out, name):
         weights = model.get_weights()
         weights[0].flat[3] += np.float32(1e-4)
         model.set_weights(weights)
-    movers = [Mover(70)] if change == "moved" else []
+    movers = [Mover(min(70, steps // 2))] if change == "moved" else []
     callback = TraceCallback(Path(out, name.replace(" ", "-").replace(":", "-") + ".zarr"))
     model.fit(
         x,
