@@ -20,10 +20,11 @@ from tracediff.tolerance import GROWTH_FACTOR, GROWTH_STEPS
 PROGRAM = Path(__file__).parent / "programs" / "rounding.py"
 DENSE = ("deep", "batch", "softplus", "fast", "value")
 _NEW = ("norm", "kinks", "deep:rate", "chaos:rate")
+_DOUBLE = ("double", "double:rate", "double:bit")
 ORDINARY = {
-    "keras2.3": (*DENSE, "chaos", "wild"),
-    "tf2.3": (*DENSE, "chaos", *_NEW, "wild", "wild:rate", "wild:moved"),
-    "keras3": (*DENSE, "chaos", *_NEW, "chaos:pixel"),
+    "keras2.3": (*DENSE, "chaos", "wild", "double"),
+    "tf2.3": (*DENSE, "chaos", *_NEW, "wild", "wild:rate", "wild:moved", *_DOUBLE),
+    "keras3": (*DENSE, "chaos", *_NEW, "chaos:pixel", *_DOUBLE, "half", "half:rate"),
 }
 FURTHER = ("shallow", "deeper", "wide", "single", "selu", "linear", "cnn", "wild")
 FURTHER_CHANGED = tuple(f"{name}:rate" for name in (*FURTHER, "fast", "value"))
@@ -84,6 +85,30 @@ def test_dense_layers_agree_within_rounding_on_two_stacks(recorded, old, new, ru
     a, b = recorded.path(old, run), recorded.path(new, run)
     # when, then
     assert_rounding(compare(a, b))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "most"), [("keras2.3", "tf2.3", 1e-6), ("keras2.3", "keras3", 1e-13)]
+)
+def test_runs_in_float64_agree_within_what_their_loss_is_rounded_to(recorded, old, new, most):
+    # given a stack that takes every loss through float32 (tf2.3), or none that does
+    comparison = compare(recorded.path(old, "double"), recorded.path(new, "double"))
+    # when, then
+    assert_rounding(comparison)
+    tensors = [one for one in comparison.drift if one.role in ("loss", "gradient")]
+    assert most / 1e3 < max(one.relative_l2.max for one in tensors) < most
+
+
+@pytest.mark.parametrize("new", ["tf2.3", "keras3"])
+def test_a_part_in_a_milliard_of_a_sample_is_found_in_float64(recorded, new):
+    found = compare(recorded.path("keras2.3", "double"), recorded.path(new, "double:bit"))
+    first = found.first_divergence
+    assert (first.step, first.stage, first.role) == (LAST_BATCH, "data", "input")
+    assert_the_rate_is_found(recorded.path("keras2.3", "double"), recorded.path(new, "double:rate"))
+
+
+def test_a_rate_is_no_coarser_for_a_model_that_computes_in_float16(recorded):
+    assert_the_rate_is_found(recorded.path("keras3", "half"), recorded.path("keras3", "half:rate"))
 
 
 def test_the_two_old_stacks_do_differ_in_bits(recorded):

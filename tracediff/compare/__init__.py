@@ -188,8 +188,7 @@ def _examined(
         rows=values.rows,
         roundings=values.roundings(),
         moved=values.moved,
-        # Where only one run computes in less precision, that is a difference, and no rounding.
-        eps=min(values.eps(run_a), values.eps(run_b)),
+        eps=values.eps(),
         age=matched.age,
         spread=spread,
     )

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 Key = tuple[str, str]
 Progress: TypeAlias = Callable[[int, int], None]
 _THREADS = 16
+_LOSSES = 5
+"""So many losses are looked at for the precision they were computed in."""
 _AHEAD = 64
 """Blocks handed out before the oldest has to be done."""
 _COARSE = {"mixed_float16": 2.0**-10, "float16": 2.0**-10, "mixed_bfloat16": 2.0**-7}
@@ -234,11 +236,36 @@ class Values:
                 shapes.append(self._a.read(tensor, int(steps[0])).shape)
         return max(shapes, key=math.prod, default=())
 
-    def eps(self, run: Run) -> float:
-        """Return the machine epsilon of the precision in which a run computes."""
-        environment = run.about.get("environment") or {}
-        flags = environment.get("flags") or {}
-        policy = flags.get("precision_policy", flags.get("policy"))
-        if isinstance(policy, dict):
-            policy = policy.get("name")
-        return _COARSE.get(str(policy), EPS32)
+    def eps(self) -> float:
+        """Return the machine epsilon in which the runs compute, where they store more; else 0.
+
+        Where only one run has a coarse precision policy, that is a difference, and no rounding.
+        Where a stack takes the loss through float32 whatever its dtype, no setting avoids it.
+        """
+        both = self._a, self._b
+        return max(min(map(_policy, both)), *map(_of_loss, both))
+
+
+def _policy(run: Run) -> float:
+    environment = run.about.get("environment") or {}
+    flags = environment.get("flags") or {}
+    policy = flags.get("precision_policy", flags.get("policy"))
+    if isinstance(policy, dict):
+        policy = policy.get("name")
+    return _COARSE.get(str(policy), 0.0)
+
+
+def _of_loss(run: Run) -> float:
+    """Return the epsilon of float32 where the losses in float64 are numbers of float32, else 0.
+
+    TensorFlow 2's tf.keras weights losses in float32 (losses_utils.compute_weighted_loss).
+    """
+    loss = run.find("loss", "loss")
+    if loss is None or loss.dtype != "float64":
+        return 0.0
+    steps = np.flatnonzero(run.kept(loss))[:_LOSSES]
+    values = np.array([float(run.read(loss, int(step))) for step in steps])
+    with np.errstate(over="ignore"):
+        coarse = values.astype(np.float32) == values
+    # One that is a simple fraction may be such a number by chance.
+    return EPS32 if coarse.size >= _LOSSES and coarse.all() else 0.0

@@ -47,6 +47,9 @@ from tracediff.tolerance import (
 _FLIP_LOSS = 1e-3
 """With losses further apart than this, a metric that differs needs no excuse."""
 
+_FROM_LOSS = ("loss", "gradient", "applied_gradient", "metric")
+"""What is computed from the loss: as coarse as that, whatever else computes in more precision."""
+
 Flags = NDArray[np.bool_]
 Numbers = NDArray[np.float64]
 
@@ -98,7 +101,7 @@ def judge(
     rows: Callable[[int], int],
     roundings: Roundings,
     moved: Callable[[Track], Numbers] | None = None,
-    eps: float = EPS32,
+    eps: float = 0.0,
     age: int = 0,
     spread: Mapping[Key, Spread] | None = None,
 ) -> dict[Key, Judged]:
@@ -113,7 +116,8 @@ def judge(
         rows: The number of samples in the batch of a step.
         roundings: How many roundings lie on the way to each tensor.
         moved: Estimates the L2 norm of each step's update of a weight whose elements were not kept.
-        eps: Machine epsilon in which the runs compute, where that is coarser than what they store.
+        eps: Machine epsilon in which the runs compute, where that is coarser than what they store;
+            up to that of float32, it is the loss that is computed so, and what comes from it.
         age: How many steps the runs have behind them where the comparison begins.
         spread: What repeats of the runs measure of their noise.
     """
@@ -214,7 +218,11 @@ def _unkept(cells: Series) -> Flags:
 
 
 def _eps(track: Track, coarse: float) -> float:
-    return max(track.eps, coarse) if coarse > EPS32 and track.eps > 0.0 else track.eps
+    """Return the machine epsilon in which a tensor was computed, where that is ``coarse``."""
+    role = track.pair.role
+    if track.eps == 0.0 or role == "learning_rate" or (coarse <= EPS32 and role not in _FROM_LOSS):
+        return track.eps
+    return max(track.eps, coarse)
 
 
 def _wide(track: Track, numbers: NDArray[np.int64], eps: float) -> Flags:
@@ -301,6 +309,9 @@ def _judge_state(
         element = elementwise("initial state", eps=eps)
         first = slice(start, start + 1)
         significant[first] = _significant(before[first], earlier[first], element)
+    if count and age:
+        # What drives it is noise at this step, as it will have been at those before.
+        significant[start] &= not quiet[start]
     if count:
         significant[1:] &= ~quiet[:-1]
     return Judged(

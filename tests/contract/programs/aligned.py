@@ -180,6 +180,18 @@ def joined(mirrored=False, moved=False):
     return model, found
 
 
+def asked():
+    """Attention: a bias of its keys has a gradient of zero, but for rounding."""
+    first = keras.Input((12,))
+    rows = make.Reshape((3, 4))(first)
+    layers = [make.Dense(4, name="query"), make.Dense(4, name="key")]
+    weights = make.Softmax()(make.Dot(axes=2)([layers[0](rows), layers[1](rows)]))
+    layers.append(make.Dense(3, activation="softmax", name="out"))
+    seen = make.Flatten()(make.Dot(axes=(2, 1))([weights, rows]))
+    model = keras.Model(first, layers[2](seen))
+    return model, weights_of(layers, ["query", "key", "last"])
+
+
 def recurrent(**options):
     layers = [make.GRU(4, name="rnn", recurrent_activation="sigmoid", **options)]
     layers.append(make.Dense(3, activation="softmax", name="out"))
@@ -226,6 +238,7 @@ MODELS = {
     "swapped": lambda: inputs(swapped=True),
     "heads": lambda: heads(fused=False),
     "fused": lambda: heads(fused=True),
+    "asked": asked,
     "joined": joined,
     "joined-otherwise": lambda: joined(mirrored=True),
     "joined-moved": lambda: joined(moved=True),
@@ -254,6 +267,8 @@ def optimizer(variant):
 def train(out, variant):
     start()
     plain = variant.split("-plain")[0]
+    late = plain in ("late", "restarted") or plain.endswith("-late")
+    plain = plain.split("-late")[0]
     build = MODELS.get(plain, lambda: dense(sequential, chain()))
     model, weights = build()
     loss = "sparse_categorical_crossentropy"
@@ -285,7 +300,7 @@ def train(out, variant):
             order[first : first + BATCH] = order[first : first + BATCH][::-1].copy()
         fit([callback])
         fit([callback], rows=order)
-    elif plain in ("late", "restarted"):
+    elif late:
         fit([])
         if plain == "restarted":
             model.compile(optimizer=optimizer(variant), loss=loss, metrics=["accuracy"])

@@ -2,7 +2,8 @@
 
 Runs on every stack: Python 3.7 and Keras 2.3 upwards. Usage: rounding.py OUT RUN..., where a run is
 the name of one in `RUNS`, or such a name, a colon and a change: ``rate`` makes the learning rate
-one part in 10^4 larger, ``pixel`` adds a thousandth to one number of an epoch's last batch,
+one part in 10^4 larger, ``pixel`` adds a thousandth to one number of an epoch's last batch, ``bit``
+a part in 10^9 (of a run in float64),
 ``weight`` adds a ten-thousandth to one initial weight, ``moved`` makes the last kernel a hundredth
 larger before step 70 or half-way, ``momentum`` makes one of 0.9 a part in 10^4 larger; ``again``
 changes nothing.
@@ -37,6 +38,9 @@ RUNS = {
     "dropout": ("dropout", [20, 32, 4], "relu", 32, 60, 0.1),
     # The same with a momentum of 0.9.
     "heavy": ("dropout", [20, 32, 4], "relu", 32, 60, 0.03),
+    # In float64, and in float16 with weights in float32.
+    "double": ("dense", [20, 16, 4], "tanh", 16, 60, 0.1),
+    "half": ("dense", [20, 16, 4], "tanh", 16, 20, 0.1),
     # Those of the exhaustive tests only.
     "shallow": ("dense", [20, 16, 3], "relu", 16, 400, 0.05),
     "deeper": ("dense", [16] + [24] * 24 + [4], "elu", 8, 150, 0.02),
@@ -73,7 +77,7 @@ def samples(kind, widths, rows, steps, fresh):
         y = generator.randint(0, 3 if kind == "bn" else widths[-1], count)
     if kind == "regression":
         y = (x[:, :3].sum(axis=1) + 0.3 * generator.randn(count)).astype("float32")
-    return x.astype("float32"), y
+    return x.astype(keras.backend.floatx()), y
 
 
 def layers(kind, widths, activation):
@@ -121,7 +125,7 @@ def set_weights(model):
         drawn = weight
         if weight.ndim > 1:
             limit = np.sqrt(6.0 / (weight.shape[-1] + np.prod(weight.shape[:-1])))
-            drawn = generator.uniform(-limit, limit, weight.shape).astype("float32")
+            drawn = generator.uniform(-limit, limit, weight.shape).astype(weight.dtype)
         weights.append(drawn)
     model.set_weights(weights)
 
@@ -145,9 +149,16 @@ def train(out, name):
     plan, _, change = name.partition(":")
     kind, widths, activation, rows, steps, rate = RUNS[plan]
     threads(2)
+    keras.backend.set_floatx("float64" if plan == "double" else "float32")
+    if plan == "half":
+        keras.mixed_precision.set_dtype_policy("mixed_float16")
+    elif hasattr(keras, "ops"):
+        keras.mixed_precision.set_dtype_policy(keras.backend.floatx())
     x, y = samples(kind, widths, rows, steps, plan == "wild")
     if change == "pixel":
         x[(len(x) // rows - 1) * rows].flat[1] += np.float32(1e-3)
+    elif change == "bit":
+        x[(len(x) // rows - 1) * rows].flat[1] += 1e-9
     model = keras.models.Sequential(layers(kind, widths, activation))
     chosen = rate * (1.0001 if change == "rate" else 1.0)
     momentum = 0.9 if plan == "heavy" else 0.0
