@@ -32,8 +32,8 @@ from support.ways import (
 
 import tracediff
 
-LONG = ("jit_compiled", "mirrored")
-"""Ways that take as long as all others together, each in a process of its own."""
+LONG = ("jit_compiled",)
+"""A way that takes as long as all others together, in a process of its own."""
 EAGER = ("tf2.3", "tf2.15", "tf-keras", "keras3", "keras3-torch")
 AVERAGING = ("tf2.15", "tf-keras", "keras3", "keras3-jax", "keras3-torch")
 CONDITIONAL = ("keras3", "keras3-jax")
@@ -46,12 +46,6 @@ def ways(request, tmp_path_factory):
     names = [name for name in NAMES[request.param] if name not in LONG]
     folder = tmp_path_factory.mktemp(request.param)
     return Ways("more_ways.py", request.param, folder, *names)
-
-
-@pytest.fixture(scope="module", params=flavours(*TF2))
-def mirrored(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp(request.param)
-    return Ways("more_ways.py", request.param, folder, "mirrored")["mirrored"]
 
 
 @pytest.fixture(scope="module", params=flavours(*COMPILED))
@@ -354,19 +348,6 @@ def test_a_step_compiled_by_xla(compiled):
     assert_batches(way.run, batches_of(way.arrays["x"], way.arrays["y"]))
     assert_true(way)
     assert way.facts["apart"] <= 1e-6
-
-
-@pytest.mark.exhaustive
-@pytest.mark.way("`MirroredStrategy` on two devices", "refused, and said so", *TF2)
-def test_several_replicas_are_refused(mirrored):
-    # Given a strategy of two replicas, each of which has a batch and gradients of its own
-    way = mirrored
-    # Then nothing is recorded, one line says so, and training goes on as ever
-    assert not way.trace.exists()
-    (said,) = way.facts["said"]
-    assert "nothing is recorded: the model is trained by a MirroredStrategy on 2 replicas" in said
-    assert way.facts["same_weights"]
-    assert way.facts["left_behind"] == []
 
 
 # --- layer outputs

@@ -62,10 +62,10 @@ class Ways:
         self.folder = folder
         stack = stack_or_skip(flavour)
         done = stack.run(PROGRAMS / program, flavour, folder, *names, timeout=1800)
-        self._answers = json.loads(done.stdout)
+        self.answers = json.loads(done.stdout)
 
     def __getitem__(self, name):
-        facts = self._answers.get(name, {})
+        facts = self.answers.get(name, {})
         assert "error" not in facts, facts["error"]
         with np.load(self.folder / f"{name}.npz") as arrays:
             return Way(facts, dict(arrays), self.folder / f"{name}.zarr")

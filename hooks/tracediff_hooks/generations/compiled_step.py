@@ -27,6 +27,7 @@ from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.hand_written import HandWrittenLoop, on_tape
 from tracediff_hooks.generations.layer_calls import layer_calls
 from tracediff_hooks.generations.logs_metrics import metrics
+from tracediff_hooks.generations.replicas import Copies, ReplicaTaps, replicas_of, unsupported
 from tracediff_hooks.generations.step_taps import (
     TAPS,
     StepTaps,
@@ -64,7 +65,10 @@ class CompiledStepHook(abc.ABC):
         self._known: Set[int] = set()
         self._created: Dict[int, np.ndarray] = {}
         self._loop: Optional[HandWrittenLoop] = None
-        self.tracing = False
+        self.replicas = 1
+        self._copies = Copies(session.event)
+        self._tracing = 0
+        self._probed = contextlib.ExitStack()
         self.used: Set[int] = set()
         self.probed: List[Any] = []
 
@@ -180,19 +184,18 @@ class CompiledStepHook(abc.ABC):
 
     def attach(self) -> None:
         """Begins to record: from now on the framework runs the step with the recorder in it."""
-        strategy = getattr(self._model, "distribute_strategy", None)
-        if getattr(strategy, "num_replicas_in_sync", 1) > 1:
-            self._session.event(
-                "unsupported",
-                f"nothing is recorded: the model is trained by a {type(strategy).__name__} on "
-                f"{strategy.num_replicas_in_sync} replicas, each with a batch and gradients of its "
-                "own; record it on one",
-            )
-            return
-        self._taps = self._new_taps()
+        model = self._model
+        self.replicas = replicas_of(model)
+        if self.replicas > 1:
+            reason = unsupported(model.distribute_strategy, replay=self._session.replay is not None)
+            if reason is not None:
+                self._session.event("unsupported", reason)
+                return
+            self._taps = ReplicaTaps(model.distribute_strategy, self._new_taps)
+        else:
+            self._taps = self._new_taps()
         if self._taps is None:
             return
-        model = self._model
         self._plain_train_function = model.train_function
         set_plainly(model, "train_function", None)
         set_plainly(model, "train_step", self._tapped(model.train_step))
@@ -234,7 +237,7 @@ class CompiledStepHook(abc.ABC):
         def tapped_train_step(data: Any) -> Any:
             with self.collecting():
                 logs = train_step(data)
-            taps = self._session.guard(self.outputs, data)
+            taps = self._taps.alike(self._session.guard(self.outputs, data))
             if not isinstance(logs, dict) or taps is None:
                 return logs
             logs = dict(logs)
@@ -250,19 +253,32 @@ class CompiledStepHook(abc.ABC):
         Args:
             begin: what tells the taps that a step begins, where `StepTaps.collect` does not.
         """
-        self.tracing = True
+        with self._taps.collect() if begin is None else begin, self._probing():
+            yield
+
+    @property
+    def tracing(self) -> bool:
+        """Whether a step is being traced, or run eagerly."""
+        return self._tracing > 0
+
+    @contextlib.contextmanager
+    def _probing(self) -> Iterator[None]:
+        """Watches what a step calls: once for all replicas, whose traces take turns."""
+        self._tracing += 1
         try:
-            with contextlib.ExitStack() as stack:
-                stack.enter_context(self._taps.collect() if begin is None else begin)
+            if self._tracing == 1:
+                stack = self._probed
                 if self._session.choice:
                     stack.enter_context(layer_calls(self._layer_class(), self._taps.saw_call))
                 self.probed = [optimizer for _, optimizer in self.optimizers()]
                 for optimizer in self.probed:
                     self._probe_optimizer(stack, optimizer)
                 stack.enter_context(self._probes())
-                yield
+            yield
         finally:
-            self.tracing = False
+            self._tracing -= 1
+            if self._tracing == 0:
+                self._probed.close()
 
     def outputs(self, data: Any) -> Dict[str, Any]:
         """What the step that was noted last is to return besides its own result."""
@@ -290,7 +306,9 @@ class CompiledStepHook(abc.ABC):
             for tensor in self._state:
                 place = id(tensor.variable)
                 if place not in self._known and place not in self._created:
-                    value = np.array(self._native(tensor.variable).numpy())
+                    variable = self._native(tensor.variable)
+                    spread = hasattr(variable, "distribute_strategy")
+                    value = np.array(view(variable) if spread else variable.numpy())
                     if value.shape == tensor.spec.shape:  # else it has no value yet
                         self._created[place] = value
 
@@ -302,6 +320,10 @@ class CompiledStepHook(abc.ABC):
 
     def _run(self, function: Any, iterator: Any) -> Any:
         """The step as it is recorded."""
+        with self._taps.passing(self._session.guard):
+            return self._watched(function, iterator)
+
+    def _watched(self, function: Any, iterator: Any) -> Any:
         if not self._session.alive:
             logs = function(iterator)
             return {k: v for k, v in logs.items() if k != TAPS} if isinstance(logs, dict) else logs
@@ -363,7 +385,7 @@ class CompiledStepHook(abc.ABC):
             self._model,
             self._layers,
             self._state,
-            self._describe,
+            self._described,
             before=before,
             observed=observed,
             after=self._after(),
@@ -375,7 +397,17 @@ class CompiledStepHook(abc.ABC):
         self._created = {}
         self._known = {id(tensor.variable) for tensor in self._state}
 
+    def _described(self) -> StackDescription:
+        stack = self._describe()
+        if self.replicas == 1:
+            return stack
+        strategy = type(self._model.distribute_strategy).__name__
+        replicas = {"strategy": strategy, "count": self.replicas}
+        return stack._replace(capture={**stack.capture, "replicas": replicas})
+
     def _after(self) -> Dict[Key, np.ndarray]:
+        if self.replicas > 1:
+            self._copies.check(self._state, self._native)
         return {t.key: view(self._native(t.variable)) for t in self._state}
 
     def _environment(self) -> Dict[str, Any]:

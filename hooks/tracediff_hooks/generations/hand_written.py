@@ -18,6 +18,11 @@ from tracediff_hooks.generations.on_host import on_host
 from tracediff_hooks.generations.step_taps import TAPS
 from tracediff_hooks.tensors import Key, Value
 
+ON_REPLICAS = (
+    "of a training on several replicas only what fit and train_on_batch do with the model's own "
+    "optimizers is recorded: the script's own loop is not"
+)
+
 
 class HandWrittenLoop:
     """Watches the updates of one model's weights, from `attach` to `detach`.
@@ -84,6 +89,9 @@ class HandWrittenLoop:
         args = tuple(list(a) if hasattr(a, "__next__") else a for a in args)
         pairs = hook.session.guard(self._ours, optimizer, args, kwargs)
         if not pairs:
+            return call(*args, **kwargs)
+        if hook.replicas > 1 and all(optimizer is not one for one in hook.probed):
+            hook.session.event("not-recorded", ON_REPLICAS)
             return call(*args, **kwargs)
         if hook.tracing:
             return self._traced_update(optimizer, call, args, kwargs, pairs)
@@ -166,6 +174,9 @@ class HandWrittenLoop:
             kwargs: more of that; recorded is what goes by position.
         """
         hook, guard = self._hook, self._hook.session.guard
+        if hook.replicas > 1:
+            hook.session.event("not-recorded", ON_REPLICAS)
+            return function(*args, **kwargs)
         if not hasattr(function, "python_function") or not hook.session.alive:
             self.tell(guard(batch_of, args) or {})
             return function(*args, **kwargs)

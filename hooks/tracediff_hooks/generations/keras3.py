@@ -44,7 +44,11 @@ class Keras3Hook(CompiledStepHook):
         if built and optimizer is not None and not optimizer.built:
             # Slots made inside the first trace have no value before the step has run. The JAX
             # trainer of Keras builds the optimizer at this point, too.
-            with self._keras.src.backend.name_scope(optimizer.name, caller=optimizer):
+            with contextlib.ExitStack() as stack:
+                if self.replicas > 1:
+                    stack.enter_context(model.distribute_strategy.scope())
+                scope = self._keras.src.backend.name_scope
+                stack.enter_context(scope(optimizer.name, caller=optimizer))
                 optimizer.build(model.trainable_variables)
 
     def _compile(self) -> Callable[[Any], Any]:
@@ -118,16 +122,34 @@ class Keras3Hook(CompiledStepHook):
                 else list(trainable_variables)
             )
             self.used.add(id(optimizer))
-            taps.saw("gradient", list(zip(grads, variables)))
+            # Keras 3 clips on each replica, and adds up afterwards.
+            taps.saw("gradient", list(zip(grads, variables)), partial=self.replicas > 1)
+            taps.scratch["raw"] = grads
             if self._eager() and not optimizer.built:
                 self._session.guard(self._build, optimizer, variables)
             return apply(grads, None if trainable_variables is None else variables)
 
         def probed_update(grads: Any, trainable_variables: Any, learning_rate: Any) -> Any:
             grads, variables = list(grads), list(trainable_variables)
-            taps.saw("applied_gradient", list(zip(grads, variables)))
+            if self.replicas > 1:
+                taps.scratch["updated"] = variables
+            else:
+                taps.saw("applied_gradient", list(zip(grads, variables)))
             return update(grads, variables, learning_rate)
 
+        def probed_sum(pairs: Any) -> Any:
+            pairs = list(pairs)
+            added = list(add(pairs))
+            raw = {id(gradient) for gradient in taps.scratch.get("raw", ())}
+            for (given, _), (total, _), v in zip(pairs, added, taps.scratch.pop("updated", ())):
+                taps.saw("applied_gradient", [(total, v)])
+                if id(given) in raw:
+                    taps.saw("gradient", [(total, v)])
+            return added
+
+        if self.replicas > 1:
+            add = owner._all_reduce_sum_gradients
+            stack.enter_context(replaced(owner, "_all_reduce_sum_gradients", probed_sum))
         stack.enter_context(replaced(optimizer, "apply", probed_apply))
         stack.enter_context(replaced(owner, "_backend_update_step", probed_update))
 

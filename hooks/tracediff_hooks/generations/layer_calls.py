@@ -13,6 +13,8 @@ Saw = Callable[[Any, Any, Any], None]
 def layer_calls(base: Any, saw: Saw) -> Iterator[None]:
     """Tells of every call of a layer in this thread, for the duration of a block.
 
+    Of replicas, which run a step in a thread each, it tells of the calls in all of these.
+
     `__call__` is looked up on the class, so that it is replaced there: what Keras and autograph
     decide by the type of a layer's own `call` stays as it is.
 
@@ -21,13 +23,13 @@ def layer_calls(base: Any, saw: Saw) -> Iterator[None]:
         saw: is told of each call, after it.
     """
     original = base.__call__
-    thread = threading.get_ident()
+    thread, replicated = threading.get_ident(), _in_replica()
 
     # Under the framework's own module name autograph leaves it alone.
     @functools.wraps(original)
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         outputs = original(layer, *args, **kwargs)
-        if threading.get_ident() == thread:
+        if threading.get_ident() == thread or (replicated and _in_replica()):
             saw(layer, args or tuple(kwargs.values()), outputs)
         return outputs
 
@@ -36,3 +38,8 @@ def layer_calls(base: Any, saw: Saw) -> Iterator[None]:
         yield
     finally:
         base.__call__ = original
+
+
+def _in_replica() -> bool:
+    """Whether this is a thread in which a strategy runs a replica's step."""
+    return hasattr(threading.current_thread(), "replica_id")

@@ -103,6 +103,8 @@ class StepTaps:
         self._loss: Any = None
         self._same: set = set()
         self._twice = False
+        self.partial: Set[Tuple[str, int]] = set()
+        self.scratch: Dict[str, Any] = {}
         self.calls: List[Tuple[Any, Any]] = []
         self.places: Dict[str, str] = {}
         self.unrecordable: List[str] = []
@@ -114,20 +116,34 @@ class StepTaps:
         self._loss = None
         self._graph = None
         self._twice = False
+        self.partial = set()
+        self.scratch = {}
         self.calls = []
         if self._tensorflow is not None and not self._tensorflow.executing_eagerly():
             self._graph = self._tensorflow.compat.v1.get_default_graph()
         yield
 
-    def saw(self, role: str, pairs: Pairs, *, unless_seen: bool = False) -> None:
-        """Notes gradients with their variables."""
+    def saw(
+        self, role: str, pairs: Pairs, *, unless_seen: bool = False, partial: bool = False
+    ) -> None:
+        """Notes gradients with their variables.
+
+        Args:
+            role: ``gradient`` or ``applied_gradient``.
+            pairs: each gradient and its variable.
+            unless_seen: whether what was noted before stays.
+            partial: whether these are of one replica's part of the batch, to be added to those of
+                the others; the sum may be noted instead later.
+        """
         for gradient, variable in pairs:
             place = (role, id(variable))
             if gradient is None or (unless_seen and place in self._gradients):
                 continue
             self._variables[id(variable)] = variable
-            self._twice |= self._gradients.get(place, gradient) is not gradient
+            known = self._gradients.get(place, gradient)
+            self._twice |= known is not gradient and place not in self.partial
             self._gradients[place] = gradient
+            (self.partial.add if partial else self.partial.discard)(place)
 
     def saw_loss(self, loss: Any) -> None:
         """Notes the loss that the step minimises."""
@@ -150,6 +166,14 @@ class StepTaps:
     def saw_call(self, layer: Any, inputs: Any, outputs: Any) -> None:  # noqa: ARG002 - a `Saw`
         """Notes what a layer put out."""
         self.calls.append((layer, outputs))
+
+    def alike(self, flat: Optional[Dict[str, Any]]) -> Optional[Dict[str, Any]]:
+        """What the step returns where `outputs` failed, which gave None: nothing."""
+        return flat
+
+    def passing(self, guard: Callable[..., Any]) -> "contextlib.AbstractContextManager[Any]":  # noqa: ARG002 - several replicas need it
+        """What a call of the compiled step runs in."""
+        return contextlib.ExitStack()
 
     def outputs(
         self, batch: Mapping[Key, Any], activations: Sequence[LayerOutput] = ()
@@ -285,8 +309,47 @@ def view(variable: Any) -> np.ndarray:
         # What `value()` does at half its price, which counts where a model has many variables.
         read = sys.modules["tensorflow"].raw_ops.ReadVariableOp
         return _array(read(resource=variable.handle, dtype=variable.dtype))
+    if hasattr(variable, "distribute_strategy"):
+        return _distributed_view(variable)
     # Not `read_value`, which passes the value through one more operation.
     return _array(variable.value())
+
+
+def copies_of(variable: Any) -> Sequence[Any]:
+    """The copies of a variable on the replicas of a strategy, where all are meant to be the same.
+
+    None of a plain variable, nor of one of which each replica has its own, such as the moving mean
+    of a batch normalisation.
+    """
+    variable = _under_autocast(variable)
+    return variable.values if _is_a(variable, "MirroredVariable") else ()
+
+
+def _distributed_view(variable: Any) -> np.ndarray:
+    variable = _under_autocast(variable)
+    if _is_a(variable, "SyncOnReadVariable"):
+        # To read the variable as a whole runs a collective operation, at each of these one more.
+        own = [view(value) for value in variable.values]
+        how = variable.aggregation.name
+        if how in ("MEAN", "SUM") and len(own) > 1:
+            total = sum(own[1:], own[0])
+            return np.asarray(total / len(own) if how == "MEAN" else total, dtype=own[0].dtype)
+        return own[0]
+    return view(variable.values[0]) if hasattr(variable, "values") else _array(variable.value())
+
+
+def _under_autocast(variable: Any) -> Any:
+    """The variable itself, where mixed precision lets it be read in another type."""
+    wrapped = any(name.startswith("AutoCast") for name in _class_names(variable))
+    return variable._variable if wrapped and hasattr(variable, "_variable") else variable
+
+
+def _is_a(variable: Any, name: str) -> bool:
+    return name in _class_names(variable)
+
+
+def _class_names(variable: Any) -> List[str]:
+    return [cls.__name__ for cls in type(variable).__mro__]
 
 
 def _array(tensor: Any) -> np.ndarray:

@@ -82,14 +82,21 @@ class TfFunctionHook(CompiledStepHook):
         def probed_aggregate(pairs: Any) -> Any:
             pairs = list(pairs)
             gradients = aggregate(pairs)
-            taps.saw("gradient", [(g, v) for g, (_, v) in zip(gradients, pairs)])
+            added = [(g, v) for g, (_, v) in zip(gradients, pairs)]
+            taps.saw("gradient", added)
+            if taps.scratch.pop("added by the update", False):
+                taps.saw("applied_gradient", added)
             return gradients
 
         def probed_apply(pairs: Any, *args: Any, **kwargs: Any) -> Any:
             pairs = list(pairs)
             self.used.add(id(outer))
-            taps.saw("gradient", pairs, unless_seen=True)
-            taps.saw("applied_gradient", pairs)
+            if self.replicas > 1 and _adds_up(*args, **kwargs):
+                # These are of one replica; the update will use the sum.
+                taps.scratch["added by the update"] = True
+            else:
+                taps.saw("gradient", pairs, unless_seen=True)
+                taps.saw("applied_gradient", pairs)
             if self._tensorflow.executing_eagerly():
                 self._session.guard(self._create_slots, optimizer, pairs)
             return apply(pairs, *args, **kwargs)
@@ -177,6 +184,15 @@ class TfFunctionHook(CompiledStepHook):
         }
         label = f"tf.keras on TensorFlow {tensorflow.__version__}"
         return StackDescription("tf-function", label, "tensorflow", environment, capture)
+
+
+def _adds_up(
+    name: Any = None,  # noqa: ARG001 - called as `apply_gradients` is
+    experimental_aggregate_gradients: bool = True,  # noqa: FBT001, FBT002 - the same
+    **_others: Any,
+) -> bool:
+    """Whether `apply_gradients`, called with these arguments, adds up those of all replicas."""
+    return experimental_aggregate_gradients
 
 
 def _inner(optimizer: Any) -> Any:

@@ -174,7 +174,6 @@ class TfKerasHook(TfFunctionHook):
         taps = self._taps
         clip, update = optimizer._clip_gradients, optimizer._internal_apply_gradients
         apply = optimizer.apply_gradients
-        raw: List[Any] = []
 
         def probed_apply(pairs: Any, *args: Any, **kwargs: Any) -> Any:
             pairs = list(pairs)
@@ -184,11 +183,13 @@ class TfKerasHook(TfFunctionHook):
 
         def probed_clip(gradients: Any) -> Any:
             # After the gradients of all replicas were added, before anything else.
-            raw[:] = gradients
+            gradients = list(gradients)
+            taps.scratch["raw"] = gradients
             return clip(gradients)
 
         def probed_update(pairs: Any) -> Any:
             pairs = list(pairs)
+            raw = taps.scratch.pop("raw", ())
             if len(raw) == len(pairs):
                 taps.saw("gradient", [(g, v) for g, (_, v) in zip(raw, pairs)])
             taps.saw("applied_gradient", pairs)

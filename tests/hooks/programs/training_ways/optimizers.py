@@ -1,6 +1,6 @@
-"""Ways in which updates are made: several optimizers, scaled, accumulated, averaged, replicated."""
+"""Ways in which updates are made: several optimizers, scaled, accumulated, averaged, compiled."""
 
-from training_kit import KERAS3, TF2, TF_KERAS, problem, said_by_us
+from training_kit import KERAS3, TF2, TF_KERAS, problem
 
 from training_ways.bench import way
 from training_ways.loops import fit_of
@@ -138,23 +138,3 @@ def mixed_precision(bench):
 def jit_compiled(bench):
     fit = fit_of(bench)
     bench.twice(lambda callbacks: fit(callbacks, bench.kit.mlp(jit_compile=True)))
-
-
-@way(*TF2)
-def mirrored(bench):
-    tf = bench.kit.tf
-    # Only a process that has computed nothing may be given a second device.
-    cpus = tf.config.experimental.list_physical_devices("CPU")
-    two = [tf.config.experimental.VirtualDeviceConfiguration()] * 2
-    tf.config.experimental.set_virtual_device_configuration(cpus[0], two)
-    x, y = problem(24)
-
-    def train(callbacks):
-        strategy = tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
-        with strategy.scope():
-            model = bench.kit.mlp()
-        data = tf.data.Dataset.from_tensor_slices((x, y)).batch(8)
-        model.fit(data, epochs=2, verbose=0, callbacks=callbacks)
-        return model
-
-    bench.facts["said"] = said_by_us(lambda: bench.twice(train))
