@@ -14,7 +14,7 @@ import numpy as np
 from tracediff.align import Pairing
 from tracediff.drift import Follower, Source, Track, follower, least_distance, nbytes
 from tracediff.model import Pair
-from tracediff.names import class_name, model_layers, split_slot
+from tracediff.names import class_name, model_layers, optimizer_class, split_slot
 from tracediff.onset import Kernel, Roundings
 from tracediff.tolerance import EPS32
 from tracediff.trace import Run
@@ -55,6 +55,7 @@ def follow(
             slots.setdefault(split_slot(pair.name)[0], []).append(pair)
 
     numbers = np.arange(steps)
+    linear = all(_optimizer(run) == "sgd" for run in (a, b))
 
     def start(pair: Pair) -> Follower:
         if pair.role != "weight":
@@ -66,6 +67,7 @@ def follow(
             steps=(numbers, numbers),
             gradient=gradients.get(pair.name),
             slots=slots.get(pair.name, []),
+            linear=linear,
         )
 
     meter = _Meter(pairing.pairs, a, b, steps, progress)
@@ -75,6 +77,10 @@ def follow(
         except BaseException:
             threads.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def _optimizer(run: Run) -> str:
+    return optimizer_class((run.about.get("optimizer") or {}).get("class"))
 
 
 def _work(

@@ -7,7 +7,7 @@ and by several threads; what is kept is a few numbers a step.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,17 +20,19 @@ from tracediff.drift.cells import (
     moved_cells,
     unknown_cells,
 )
-from tracediff.drift.estimate import EstimatedDrift, estimate
 from tracediff.drift.least import least_cells
 from tracediff.drift.measure import squeezed_shape, ulp_unit
+from tracediff.drift.sketched import Fed, estimate_point, estimate_update, of_one_shape
 from tracediff.drift.source import Source, side_by_side
 from tracediff.drift.updates import UPDATE, update_rows
 from tracediff.model import Pair
-from tracediff.trace import Run, Tensor
+from tracediff.trace import Run
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+NOTHING = Fed()
+"""What goes into what no optimizer updates."""
 BLOCK_BYTES = 16 << 20
 """Values that one block reads, about; a block has one step at least."""
 
@@ -73,8 +75,7 @@ class Follower:
         a: The values of A.
         b: The values of B.
         pair: The tensors.
-        gradient: For a weight, A's and B's values of the gradient that its update consumed.
-        slots: For a weight, those of its slots.
+        fed: For a weight, A's and B's values of what goes into its updates.
     """
 
     def __init__(
@@ -83,8 +84,7 @@ class Follower:
         b: Source,
         pair: Pair,
         *,
-        gradient: tuple[Source, Source] | None = None,
-        slots: Sequence[tuple[Source, Source]] = (),
+        fed: Fed = NOTHING,
     ) -> None:
         self.a, self.b, self.pair = a, b, pair
         self._steps = len(a.steps)
@@ -102,8 +102,8 @@ class Follower:
         self._cells = np.zeros(len(self._points), CELL)
         self._estimates = unknown_cells(len(self._sketched))
         self._bounds = unknown_cells(len(self._stated))
-        self._inputs = ([gradient] if gradient is not None else []) + list(slots)
-        self._fed = gradient is not None
+        self._fed = fed
+        self._inputs = fed.sources
         wanted = pair.role == "weight"
         self._update = np.zeros(self._steps, UPDATE) if wanted else None
         self._updates = self._steps_to_update() if wanted else np.zeros(0, np.int64)
@@ -218,8 +218,10 @@ class Follower:
         if last > first:
             self._measure(int(first), int(last))
         first, last = np.searchsorted(self._sketched, [2 * start, 2 * stop])
-        for number in range(first, last):
-            self._estimate(number, int(self._sketched[number]))
+        for number, point in enumerate(self._sketched[first:last].tolist(), start=int(first)):
+            other_bits = bool(self._unequal[point]) and self._same_encoding
+            cell = self._estimates[number : number + 1]
+            estimate_point(cell, self.a, self.b, point, other_bits=other_bits)
         first, last = np.searchsorted(self._stated, [2 * start, 2 * stop])
         if last > first:
             self._bound(int(first), int(last))
@@ -228,7 +230,11 @@ class Follower:
             self._measure_updates(self._updates[first:last])
         first, last = np.searchsorted(self._sketched_updates, [start, stop])
         for step in self._sketched_updates[first:last].tolist():
-            self._estimate_update(step)
+            assert self._moves is not None  # there are no such steps otherwise
+            assert self._update is not None
+            here = slice(step, step + 1)
+            cells = self._moves[here], self._update[here]
+            estimate_update(*cells, self.a, self.b, step, fed=self._fed)
 
     def _measure(self, first: int, last: int) -> None:
         points = self._points[first:last]
@@ -250,51 +256,12 @@ class Follower:
 
     def _bound(self, first: int, last: int) -> None:
         """Measure what statistics tell, which is how far values are apart at least."""
-        one, other = self.a.tensor, self.b.tensor
-        assert one is not None  # Without a tensor there are no statistics.
-        assert other is not None
         points = self._stated[first:last]
-        if self._of_one_shape(one, other):
+        if of_one_shape(self.a, self.b):
             found = least_cells(self.a.moments(points), self.b.moments(points))
             self._bounds[first:last] = found
         else:
             self._bounds["reshaped"][first:last] = True
-
-    def _estimate(self, number: int, point: int) -> None:
-        """Measure what sketches tell, which is unknown where an element is not finite."""
-        one, other = self.a.tensor, self.b.tensor
-        assert one is not None  # Without a tensor there is no sketch.
-        assert other is not None
-        if not self._of_one_shape(one, other):
-            self._estimates["reshaped"][number] = True
-            return
-        drift = estimate(self.a.sketch(point), self.b.sketch(point))
-        other_bits = bool(self._unequal[point]) and self._same_encoding
-        _fill_in(self._estimates[number : number + 1], drift, other_bits=other_bits)
-        if drift is not None:
-            peak = max(side.peak(point) for side in (self.a, self.b))
-            self._estimates["peak"][number] = peak
-
-    def _estimate_update(self, step: int) -> None:
-        """As `_estimate`, for what a step did: a sketch is linear, so it tells that, too."""
-        one, other = self.a.tensor, self.b.tensor
-        assert one is not None
-        assert other is not None
-        assert self._moves is not None
-        if not self._of_one_shape(one, other):
-            return
-        sketches = [
-            replace(after, numbers=after.numbers - before.numbers)
-            for side in (self.a, self.b)
-            for before, after in [(side.sketch(2 * step), side.sketch(2 * step + 1))]
-        ]
-        _fill_in(self._moves[step : step + 1], estimate(*sketches), other_bits=False)
-
-    @staticmethod
-    def _of_one_shape(one: Tensor, other: Tensor) -> bool:
-        """Say whether two shapes are the same; those that vary are told by their sizes only."""
-        shapes = [None if t.shape is None else squeezed_shape(t.shape) for t in (one, other)]
-        return None in shapes or shapes[0] == shapes[1]
 
     def _measure_updates(self, steps: NDArray[np.int64]) -> None:
         assert self._update is not None  # there are no steps to update otherwise
@@ -303,17 +270,23 @@ class Follower:
             return
         # Steps that the same inputs were kept for and differ in go together.
         kept = np.zeros((len(steps), max(1, len(self._inputs))), bool)
+        unknown = np.zeros(len(steps), bool)
         for number, (a, b) in enumerate(self._inputs):
             points = 2 * steps
             readable = (a.versions[points] >= 0) & (b.versions[points] >= 0)
-            kept[:, number] = readable & (a.digests[points] != b.digests[points]).any(axis=1)
+            unlike = (a.digests[points] != b.digests[points]).any(axis=1)
+            kept[:, number] = readable & unlike
+            observed = a.digests[points].any(axis=1) & b.digests[points].any(axis=1)
+            unknown |= unlike & observed & ~readable
         patterns, group = np.unique(kept, axis=0, return_inverse=True)
         for number, pattern in enumerate(patterns):
             self._measure_group(
                 steps[group.reshape(-1) == number],
                 [pair for pair, used in zip(self._inputs, pattern, strict=False) if used],
-                fed=self._fed and bool(pattern[0]),
+                fed=self._fed.gradient is not None and bool(pattern[0]),
             )
+        # What differs and was not kept may explain all of it.
+        self._update["unexplained"][steps[unknown]] = 0.0
 
     def _measure_group(
         self, steps: NDArray[np.int64], inputs: Sequence[tuple[Source, Source]], *, fed: bool
@@ -369,20 +342,6 @@ _MIX = np.array(
 """Odd numbers that make one hash of a pair of digests, which are hashes themselves."""
 
 
-def _fill_in(cell: Series, drift: EstimatedDrift | None, *, other_bits: bool) -> None:
-    """Write into one cell what sketches tell, which is nothing where an element is not finite."""
-    cell["reshaped"] = drift is None
-    if drift is None or np.isnan(drift.norm_difference):
-        return
-    cell["known"] = cell["estimated"] = True
-    cell["differs"] = drift.norm_difference > 0.0 or other_bits
-    cell["relative_l2"], cell["size"] = drift.relative_l2, drift.size
-    cell["norm_a"], cell["norm_b"] = drift.norm_a, drift.norm_b
-    cell["norm_difference"] = drift.norm_difference
-    if drift.max_abs is not None:
-        cell["max_abs"] = drift.max_abs
-
-
 def follower(
     a: Run,
     b: Run,
@@ -391,6 +350,7 @@ def follower(
     steps: tuple[NDArray[np.int64], NDArray[np.int64]],
     gradient: Pair | None = None,
     slots: Sequence[Pair] = (),
+    linear: bool = False,
 ) -> Follower:
     """Return what follows a pair of tensors over the compared steps.
 
@@ -401,6 +361,7 @@ def follower(
         steps: Of each run, the steps to compare, in order.
         gradient: For a weight, the pair of the gradient that its update consumed.
         slots: For a weight, the pairs of its slots.
+        linear: Whether updates are sums of multiples of gradients and slots.
     """
 
     def sources(one: Pair) -> tuple[Source, Source]:
@@ -409,12 +370,12 @@ def follower(
             Source(b, None if one.b is None else b.find(one.role, one.b), steps[1]),
         )
 
-    return Follower(
-        *sources(pair),
-        pair,
+    fed = Fed(
         gradient=None if gradient is None else sources(gradient),
         slots=[sources(one) for one in slots],
+        linear=linear,
     )
+    return Follower(*sources(pair), pair, fed=fed)
 
 
 def track_pair(

@@ -172,7 +172,8 @@ def judge(
                 share = np.maximum(STATISTIC_UPDATE, share)
             unkept = role == "weight" and bool(_unkept(track.after).any())
             if unkept and moved is not None and track.update is not None:
-                level = level.plus(_of_updates(track, share * moved(track)))
+                unmeasured = np.where(track.update["present"], 0.0, moved(track))
+                level = level.plus(_of_updates(track, share * unmeasured))
             one = _judge_state(
                 track,
                 level,

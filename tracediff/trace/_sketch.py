@@ -48,6 +48,17 @@ class Sketch:
         """The estimated L2 norm of the value; NaN where an element is NaN or infinite."""
         return float(np.sqrt(np.sum(np.square(self.numbers))))
 
+    @property
+    def elements(self) -> NDArray[np.float64]:
+        """The elements of the value in C order, where norms are exact; zeros have lost their sign.
+
+        Raises:
+            ValueError: There are more than numbers in a sketch.
+        """
+        if not self.exact:
+            raise ValueError(f"a sketch does not tell {self.size} elements apart")
+        return self.numbers * _FIRST_SIGNS[: self.size]
+
     def distance(self, other: Sketch) -> float:
         """Return the estimated L2 norm of the difference of two values of one size.
 
@@ -70,6 +81,9 @@ def _mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 _SIGNS = np.where(_mixed(np.arange(2 * _BLOCK, dtype=np.uint64)) >> np.uint64(63), -1.0, 1.0)
+
+_FIRST_SIGNS = _SIGNS[int(_mixed(np.array([1 << 32], np.uint64))[0] % np.uint64(_BLOCK)) :][:WIDTH]
+"""Those of the first elements: each is one number of the sketch."""
 
 
 def sketch_of(values: NDArray[Any]) -> Sketch:
