@@ -29,8 +29,11 @@ FIT_MODULES = (
     "keras.engine.training",
     "tensorflow_core.python.keras.engine.training",
     "tensorflow.python.keras.engine.training",
+    "tensorflow.python.keras.engine.training_v1",
     "keras.src.engine.training",
+    "keras.src.engine.training_v1",
     "tf_keras.src.engine.training",
+    "tf_keras.src.engine.training_v1",
     "keras.src.models.model",
 )
 

@@ -139,7 +139,9 @@ class RunGroup:
         self._values: Dict[str, Any] = {}
         self._numbers: Dict[str, int] = {}
         self._tables: Dict[str, _Table] = {}
-        put_group(files, path)
+        # What makes a run of the folder comes last: a process that is killed while it makes one
+        # leaves no half of it.
+        files.groups.add(path)
         self.write_attributes(attributes)
         self._progress = ChunkedArray(files, f"{path}/progress", (), np.int64, rows_per_chunk=1)
         self._put_progress(0)
@@ -156,6 +158,8 @@ class RunGroup:
         self._external["digest"] = ChunkedArray(
             files, f"{path}/external/digest", (2,), np.uint64, rows_per_chunk=1024
         )
+        files.groups.discard(path)
+        put_group(files, path)
 
     def _column(self, name: str, dtype: Any, fill: Any) -> ChunkedArray:
         # A value that never occurs as fill: a reader takes a chunk that is not there for one that

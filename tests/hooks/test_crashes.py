@@ -15,6 +15,7 @@ from support.stacks import stack_or_skip
 from support.ways import ALL
 
 import tracediff
+from tracediff.errors import NotATrace
 from tracediff_hooks import TraceExistsError, files, writer
 from tracediff_hooks.recorder import Recorder, TensorSpec
 
@@ -39,7 +40,11 @@ def test_a_training_killed_at_any_moment_leaves_what_was_flushed(name, tmp_path)
     for number in range(TIMES):
         trained, flushed = np.fromfile(tmp_path / f"{number}.txt", np.int64).tolist()
         # When their traces are opened
-        (run,) = tracediff.open_trace(tmp_path / f"{number}.zarr").runs
+        try:
+            (run,) = tracediff.open_trace(tmp_path / f"{number}.zarr").runs
+        except NotATrace:
+            assert not flushed, f"seed {seed}"  # killed before the writer had made a run
+            continue
         # Then each has no end, holds all that was flushed and no step that was not trained
         # (the last may have been recorded and not yet counted),
         assert run.status == "recording", f"seed {seed}"
@@ -94,6 +99,85 @@ def said(capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert "training goes on" in line
     return line
+
+
+class Killed(BaseException):
+    """The process is gone: nothing after this happens."""
+
+
+class AtOnce:
+    """Does the writer's work where it is handed over, so that it can be ended at a given write."""
+
+    failure = None
+
+    def __init__(self, path, compression, *, overwrite, budget):
+        self._state = writer.WriterState(path, compression, overwrite=overwrite, budget=budget)
+
+    def reserve(self, size):
+        pass
+
+    def put(self, item, *, size=0):
+        self._state.handle(item)
+
+    def wait(self):
+        pass
+
+    def stop(self):
+        self._state.close()
+
+
+def test_killed_between_any_two_writes_a_trace_opens_or_says_that_it_holds_nothing(
+    tmp_path, monkeypatch
+):
+    # Given three steps, a flush, and two more, ended by each of their writes in turn
+    monkeypatch.setattr("tracediff_hooks.recorder.Writer", AtOnce)
+    left = []
+    plain = {name: getattr(files.LocalFiles, name) for name in ("put", "put_at")}
+
+    def counted(name):
+        def write(self, *args, **kwargs):
+            if not left:
+                raise Killed
+            left.pop()
+            plain[name](self, *args, **kwargs)
+
+        return write
+
+    for name in plain:
+        monkeypatch.setattr(files.LocalFiles, name, counted(name))
+    without_a_run = 0
+    for writes in range(400):
+        path = tmp_path / f"{writes}.zarr"
+        left[:] = [None] * writes
+        training, flushed, ended = None, 0, False
+        try:
+            training = Training(path)
+            training.train(3)
+            training.recorder.flush()
+            flushed = 3
+            training.train(2)
+            training.recorder.flush()
+            flushed, ended = 5, True
+        except Killed:
+            pass
+        # When the trace is opened
+        try:
+            (run,) = tracediff.open_trace(path).runs
+        except NotATrace:
+            # Then there is none as long as nothing was flushed
+            assert not flushed
+            without_a_run += 1
+            continue
+        # or it holds what was flushed, and every value that it has is as it was hashed
+        assert run.steps >= flushed
+        assert run.status == "recording"
+        for step in range(run.steps):
+            assert run.read(run.tensor(*KERNEL), step, "after").tolist() == [step + 1] * 3
+        if ended:
+            break
+    else:
+        pytest.fail("the training needs more writes than were tried")
+    assert 0 < without_a_run < writes
 
 
 def contents(path):

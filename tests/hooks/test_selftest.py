@@ -19,6 +19,8 @@ from tracediff_hooks.selftest import Parted, Witnessed, _verdict, compare
 
 PROGRAMS = Path(__file__).parent / "programs"
 RECORD = ("-m", "tracediff_hooks", "record")
+KEEPS_VELOCITY = ("keras2.3", "tf2.15", "tf-keras")
+"""Where plain SGD has a slot for each weight."""
 
 TRAINING = """
 import os, sys, threading
@@ -82,7 +84,7 @@ def test_a_script_that_trains_the_same(training, tmp_path):
         8,
     )
     # and of the runs that were compared nothing is left
-    assert list((tmp_path / "tmp").iterdir()) == []
+    assert list((tmp_path / "tmp").glob("tracediff*")) == []
 
 
 @pytest.mark.parametrize(
@@ -99,7 +101,8 @@ def test_a_training_that_the_recorder_changes(name, tmp_path):
     assert "differs from step 2 on" in line or "differs from step 3 on" in line
     assert "itself" not in line
     assert kept(tmp_path / "a.zarr")["verdict"] == "differs"
-    assert kept(tmp_path / "a.zarr")["different"] == 2
+    slots = 2 if name in KEEPS_VELOCITY else 0
+    assert kept(tmp_path / "a.zarr")["different"] == 2 + slots
 
 
 def test_a_training_that_differs_from_itself(tf23, tmp_path):

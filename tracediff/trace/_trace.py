@@ -71,7 +71,7 @@ def open_trace(path: str | os.PathLike[str]) -> Trace:
     names = [chosen] if chosen else _run_names(files)
     if not names:
         raise NotATrace(
-            f"{files.path} holds no run: the script ended before its first fit",
+            f"{files.path} holds no run: the script ended before a step was recorded",
             hint="record it again, and let training begin",
         )
     cache = BlockCache()

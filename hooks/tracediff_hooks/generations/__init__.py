@@ -25,6 +25,9 @@ _BY_MODEL_CLASS = (
         "tf_function",
         "TfFunctionHook",
     ),
+    # With TensorFlow 2's behaviour switched off, the models of these are graph models again.
+    ("keras.src.engine.training", "_make_train_function", "keras_graph", "KerasGraphHook"),
+    ("tf_keras.src.engine.training", "_make_train_function", "keras_graph", "KerasGraphHook"),
     ("keras.src.engine.training", "make_train_function", "tf_keras", "TfKerasHook"),
     ("tf_keras.src.engine.training", "make_train_function", "tf_keras", "TfKerasHook"),
     # Keras 3 chooses its trainer, a base class of every model, by the backend.

@@ -1,6 +1,7 @@
 """Remembers the gradient tensors of graph-mode optimizers at the moment they are built.
 
-Keras 2.3 and tf.keras of TensorFlow 1.15 build gradients once, while `fit` builds its train
+Keras 2.3 and tf.keras of TensorFlow 1.15, and later ones whose user has switched the behaviour of
+TensorFlow 2 off, build gradients once, while `fit` builds its train
 function and before any callback runs, and keep no reference to them. Wrapping
 `Optimizer.get_gradients` adds no operation to the graph, which building them a second time would:
 that would shift the random seeds of every model made later.
@@ -16,6 +17,8 @@ OPTIMIZER_MODULES = (
     "keras.optimizers",
     "tensorflow.python.keras.optimizer_v2.optimizer_v2",
     "tensorflow_core.python.keras.optimizer_v2.optimizer_v2",
+    "keras.src.optimizers.legacy.optimizer_v2",
+    "tf_keras.src.optimizers.legacy.optimizer_v2",
 )
 
 WRAPPER_MODULES = (
@@ -121,8 +124,9 @@ def watch(module: Any) -> None:
 
 def _gradient_module(module: Any) -> Any:
     """The module whose function `gradients` the optimizer base class calls."""
-    for name in ("K", "gradients"):
-        candidate = getattr(module, name, None)
+    later = getattr(getattr(module, "tf", None), "compat", None)  # Keras 2.6 to 2.15, tf_keras
+    candidates = [getattr(module, name, None) for name in ("K", "gradients")]
+    for candidate in [*candidates, getattr(later, "v1", None)]:
         if callable(getattr(candidate, "gradients", None)):
             return candidate
     return None

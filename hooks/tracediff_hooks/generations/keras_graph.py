@@ -1,4 +1,6 @@
-"""Keras 2.3 and tf.keras on TensorFlow 1.15: a step is one call of a `GraphExecutionFunction`.
+"""Keras 2.3, tf.keras on TensorFlow 1.15, and graph mode on TensorFlow 2.
+
+A step is one call of a `GraphExecutionFunction`.
 
 The gradients ride along as extra fetches of the train function; the batch is what is passed to its
 ``__call__``; the state is read between steps, because inside one session call reading races with
@@ -151,7 +153,7 @@ class KerasGraphHook:
 
         function.__class__ = RecordingFunction
         # The class and not the session: to ask for that makes operations in the graph.
-        self._runs = SessionRuns(self._backend.session_module.Session)
+        self._runs = SessionRuns(sys.modules["tensorflow"].compat.v1.Session)
         self._runs.attach()
 
     def _auto_named(self, layer: Any, stem: str, number: Optional[int]) -> bool:
@@ -369,15 +371,23 @@ class KerasGraphHook:
         values = self._backend.batch_get_value([t.variable for t in self._state])
         return {t.key: np.asarray(value) for t, value in zip(self._state, values)}
 
+    def _keras(self) -> str:
+        """The Keras that the model is of, for people."""
+        if self._standalone:
+            return "Keras " + str(sys.modules["keras"].__version__)
+        for cls in type(self._model).__mro__:
+            package = cls.__module__.partition(".src.")[0]
+            if package in ("keras", "tf_keras"):  # of TensorFlow 2, its behaviour switched off
+                name = "tf.keras" if package == "keras" else package
+                return f"{name} {sys.modules[package].__version__}"
+        return "tf.keras"
+
     def _describe(self) -> StackDescription:
         tensorflow = sys.modules["tensorflow"]
         backend = self._backend
         session = backend.get_session()
         config = session._config
-        keras = sys.modules["keras"].__version__ if self._standalone else "tf.keras"
-        label = "{} on TensorFlow {}".format(
-            "Keras " + keras if self._standalone else keras, tensorflow.__version__
-        )
+        label = f"{self._keras()} on TensorFlow {tensorflow.__version__}"
         environment = {
             "devices": [device.name for device in session.list_devices()],
             "threads": {
@@ -405,8 +415,8 @@ def _unsupported(model: Any) -> Optional[str]:
         )
     if type(getattr(model, "optimizer", None)).__name__ == "LossScaleOptimizer":
         return (
-            "the loss scaling of TensorFlow 1.15 updates in an optimizer around the model's own; "
-            "train without it to record it"
+            "in graph mode loss scaling updates in an optimizer around the model's own; train "
+            "without it to record it"
         )
     return None
 
