@@ -15,6 +15,7 @@ import numpy as np
 from tracediff_hooks._tell import tell
 from tracediff_hooks.budget import Budget, shown
 from tracediff_hooks.levels import LEVELS, Level, Levels, Steps
+from tracediff_hooks.memory import keep_freed_memory
 from tracediff_hooks.run import Run
 from tracediff_hooks.store import compressor
 from tracediff_hooks.target import check_target
@@ -108,6 +109,7 @@ class Recorder:
         self.end_run("complete")
         if self._writer is None:
             self._budget.settle()
+            keep_freed_memory()
             self._writer = Writer(
                 self.path, self._compression, overwrite=self._overwrite, budget=self._budget
             )

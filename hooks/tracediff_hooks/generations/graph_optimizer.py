@@ -9,6 +9,7 @@ import numpy as np
 from tracediff_hooks import v1_optimizer
 from tracediff_hooks.generations.gradient_registry import gradients_of
 from tracediff_hooks.generations.optimizer_v2 import slot_of
+from tracediff_hooks.generations.session_runs import Reader
 from tracediff_hooks.names import optimizer_variable_name, slot_name, variable_name
 from tracediff_hooks.state import StateTensor, optimizer_tensor, slot_tensor
 
@@ -98,12 +99,13 @@ def _slots_by_order(
     return found
 
 
-def learning_rate_of(optimizer: Any, backend: Any) -> Optional[np.ndarray]:
+def learning_rate_of(optimizer: Any, backend: Any, read: Reader) -> Optional[np.ndarray]:
     """The rate that the next step will use, or None where the optimizer does not tell.
 
     Args:
         optimizer: of Keras 2.3 or of tf.keras.
         backend: the Keras backend module in use.
+        read: reads variables at every step.
     """
     inner = v1_optimizer.wrapped(optimizer)
     if inner is not None:
@@ -117,7 +119,7 @@ def learning_rate_of(optimizer: Any, backend: Any) -> Optional[np.ndarray]:
     decay = float(
         getattr(optimizer, "initial_decay", 0.0) or getattr(optimizer, "_initial_decay", 0.0)
     )
-    value, iterations = backend.batch_get_value([rate, optimizer.iterations])
+    value, iterations = read(backend.get_session(), [rate, optimizer.iterations])
     value = np.float32(value)
     # The `decay` of tf.keras's Nadam is the schedule of its momentum.
     if decay > 0 and type(optimizer).__name__ != "Nadam":

@@ -22,7 +22,7 @@ from tracediff_hooks.generations.graph_optimizer import (
     slots_of,
 )
 from tracediff_hooks.generations.graph_outputs import calls_in_graph
-from tracediff_hooks.generations.session_runs import SessionRuns
+from tracediff_hooks.generations.session_runs import Reader, SessionRuns
 from tracediff_hooks.names import is_model, metric_name, named_layers
 from tracediff_hooks.replay.in_graph import GraphPlayer
 from tracediff_hooks.session import Session
@@ -57,6 +57,7 @@ class KerasGraphHook:
         self._history: Any = None
         self._attached = False
         self._runs: Optional[SessionRuns] = None
+        self._read, self._read_rate = Reader(), Reader()
         self._standalone = any(
             cls.__module__ == "keras.engine.training" for cls in type(model).__mro__
         )
@@ -262,7 +263,7 @@ class KerasGraphHook:
         self._fetched = {}
         batch = guard(self._batch, inputs)
         before = guard(self._before)
-        rate = guard(learning_rate_of, self._model.optimizer, self._backend)
+        rate = guard(learning_rate_of, self._model.optimizer, self._backend, self._read_rate)
         outputs = function(inputs)
         guard(self._record, batch, before, rate, outputs)
         return outputs
@@ -368,7 +369,8 @@ class KerasGraphHook:
 
     def _views(self) -> Dict[Key, np.ndarray]:
         """The state in memory that may be the variables' own."""
-        values = self._backend.batch_get_value([t.variable for t in self._state])
+        variables = [tensor.variable for tensor in self._state]
+        values = self._read(self._backend.get_session(), variables) if variables else []
         return {t.key: np.asarray(value) for t, value in zip(self._state, values)}
 
     def _keras(self) -> str:

@@ -5,8 +5,11 @@ last, that need not be done again.
 """
 
 import functools
+import operator
 import threading
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, List, Optional, Sequence, Tuple
+
+import numpy as np
 
 
 class SessionRuns:
@@ -69,3 +72,19 @@ class SessionRuns:
     def none_since(self) -> bool:
         """Whether no session has run anything since the last `read`."""
         return self._quiet_at is not None and self._begun == self._quiet_at
+
+
+class Reader:
+    """Reads variables of a graph again and again, with what a session finds out about them once."""
+
+    def __init__(self) -> None:
+        self._asked: Tuple[Any, ...] = ()
+        self._run: Any = None
+
+    def __call__(self, session: Any, variables: Sequence[Any]) -> List[np.ndarray]:
+        """The value of each."""
+        asked = (session, *variables)
+        if len(asked) != len(self._asked) or any(map(operator.is_not, asked, self._asked)):
+            self._asked = asked
+            self._run = session.make_callable(list(variables))
+        return self._run()  # type: ignore[no-any-return]
