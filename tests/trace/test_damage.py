@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from support.build import RunPlan, Step, linear_run, make_trace
 
 from tracediff import open_trace
+from tracediff.cli import main
 from tracediff.errors import DamagedTrace, NotKept, TracediffError
 from tracediff_hooks.recorder import SparseRows
 
@@ -184,6 +185,43 @@ def test_an_error_names_path_tensor_and_step(tmp_path):
     assert str(caught.value).startswith(f"{path}: weight dense/kernel at step 2 ")
     assert caught.value.hint
     assert run.read(kernel, 3).shape == (3, 2)
+
+
+@pytest.mark.parametrize("compression", [None, "lz4"])
+@pytest.mark.parametrize(
+    ("tensor", "chunk", "first", "last"),
+    [
+        # The state before step k is value k, and that after it value k + 1; a chunk has 64 of them.
+        ("weight/dense/kernel", "1.0.0", 63, 79),
+        ("gradient/dense/kernel", "0.0.0", 0, 63),
+        ("input/input/0", "data/0", 0, 69),
+    ],
+)
+def test_the_error_of_a_truncated_chunk_says_which_steps_it_holds(
+    tmp_path, capsys, compression, tensor, chunk, first, last
+):
+    # given: a run of 80 steps with more than one chunk
+    path = make_trace(tmp_path / "a.zarr", linear_run(steps=80), compression=compression)
+    other = make_trace(tmp_path / "b.zarr", linear_run(steps=80, seed=1))
+    file = path / "run-0/values" / tensor / chunk
+    file.write_bytes(file.read_bytes()[:100])
+    # when
+    status = main(["compare", str(path), str(other)])
+    # then: one line that says which tensor, which chunk and which steps, and a hint
+    error, hint = capsys.readouterr().err.strip().splitlines()
+    role, _, name = tensor.partition("/")
+    number = chunk.replace("data/", "").partition(".")[0]
+    assert error.startswith(f"error: {path}: {role} {name}")
+    assert f"(chunk {number} holds steps {first} to {last})" in error
+    assert hint.startswith("hint:")
+    assert status == 2
+    # and: the values of other chunks are read
+    (run,) = open_trace(path).runs
+    found = run.tensor(role, name)
+    beyond = 10 if first else 79
+    assert run.read(found, beyond).size
+    with pytest.raises(DamagedTrace, match=f"holds steps {first} to {last}"):
+        run.read(found, last, "after")
 
 
 @pytest.mark.parametrize("bytes_", [b"\xff" * 8, b"\x07" + b"\0" * 7, b"\0" * 8])

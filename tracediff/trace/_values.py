@@ -100,6 +100,14 @@ class ValueReader(Protocol):
         """Return a value and, for a sparse one, its row numbers."""
         ...
 
+    def beside(self, version: int) -> tuple[int, int, int]:
+        """Return the chunk of a value (the first, of several), and which values it holds.
+
+        Returns:
+            The number of the chunk, and the first and the last value that lies in it at all.
+        """
+        ...
+
 
 def _apart(array: StoredArray, rows: int) -> bool:
     """Say whether to read some rows of a chunk by themselves and not the whole of it."""
@@ -150,6 +158,12 @@ class FixedValues:
     def read(self, version: int) -> tuple[NDArray[Any], None]:
         """Return value number ``version``."""
         return _rows_of(self._array, version, version + 1, self._cache)[0, ...], None
+
+    def beside(self, version: int) -> tuple[int, int, int]:
+        """Return the chunk of a value, and the first and the last value that it holds."""
+        rows = self._array.chunk_rows
+        chunk = version // rows
+        return chunk, chunk * rows, (chunk + 1) * rows - 1
 
     def runs(self, versions: NDArray[np.int32]) -> list[NDArray[Any]]:
         """Return values in few arrays, one after the other; read-only, of decoded chunks.
@@ -209,6 +223,7 @@ class RaggedValues:
             raise damaged(f"{shapes.where} holds shapes that make no sense")
         sizes = np.where(known, self._shapes, 1).prod(axis=1)
         self._ends = np.cumsum(sizes)
+        self._sizes = sizes
         self._row_ends = np.cumsum(np.where(known[:, 0], self._shapes[:, 0], 1))
 
     def read(self, version: int) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
@@ -221,6 +236,15 @@ class RaggedValues:
         end = int(self._row_ends[version])
         rows = _rows_of(self._rows, end - (shape[0] if shape else 1), end, self._cache)
         return flat.reshape(shape), rows.astype(np.int64, copy=False)
+
+    def beside(self, version: int) -> tuple[int, int, int]:
+        """Return the first chunk of a value, and the first and the last value that it holds."""
+        extent, starts = self._data.chunk_rows, self._ends - self._sizes
+        chunk = int(starts[version]) // extent
+        inside = (starts < (chunk + 1) * extent) & (self._ends > chunk * extent)
+        inside[version] = True
+        found = np.flatnonzero(inside)
+        return chunk, int(found[0]), int(found[-1])
 
 
 def is_readable(dtype: str) -> bool:

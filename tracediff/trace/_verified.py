@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tracediff.errors import NotKept, UnsupportedFormat
+from tracediff.errors import DamagedTrace, NotKept, UnsupportedFormat
 from tracediff.model import Moment
 from tracediff.trace import _values
 from tracediff.trace._cache import BlockCache
@@ -65,7 +65,11 @@ class VerifiedValues:
             raise damaged(f"{what} has a value that is stored nowhere")
         if not _values.is_readable(tensor.dtype):
             raise UnsupportedFormat(f"{what} has the element type {tensor.dtype}")
-        values, rows = self._reader(tensor).read(version)
+        reader = self._reader(tensor)
+        try:
+            values, rows = reader.read(version)
+        except DamagedTrace as error:
+            raise self._with_steps(tensor, reader, version, what, error) from error
         if not _values.matches(values.dtype, tensor.dtype):
             raise damaged(f"{what} is stored as {values.dtype.name}, not as {tensor.dtype}")
         found = (values,) if rows is None else (values, rows)
@@ -91,7 +95,12 @@ class VerifiedValues:
         assert isinstance(reader, FixedValues), "the caller asks only for what `many` allows"
         verified = self._verified.setdefault(tensor.key, np.zeros(2 * self._steps + 2, bool))
         found, start = [], 0
-        for values in reader.runs(versions):
+        try:
+            runs = reader.runs(versions)
+        except DamagedTrace as error:
+            version = _first_damaged(reader, versions)
+            raise self._with_steps(tensor, reader, version, what, error) from error
+        for values in runs:
             if not _values.matches(values.dtype, tensor.dtype):
                 raise damaged(f"{what} is stored as {values.dtype.name}, not as {tensor.dtype}")
             here = slice(start, start + len(values))
@@ -107,6 +116,21 @@ class VerifiedValues:
                 verified[versions[here]] = True
             found.append(_values.decoded(values, tensor.dtype))
         return found
+
+    def _with_steps(
+        self, tensor: Tensor, reader: ValueReader, version: int, what: str, error: DamagedTrace
+    ) -> DamagedTrace:
+        """Return the error of a chunk that cannot be read, with the steps whose values it holds."""
+        chunk, first, last = reader.beside(version)
+        seen = np.zeros(self._steps, bool)
+        for moment in MOMENTS:
+            versions = self._cells.versions(tensor, moment)
+            seen |= (versions >= first) & (versions <= last)
+        steps = np.flatnonzero(seen)
+        if not len(steps):
+            return error
+        span = f"step {steps[0]}" if len(steps) == 1 else f"steps {steps[0]} to {steps[-1]}"
+        return damaged(f"{what} (chunk {chunk} holds {span}): {error}")
 
     def _step_of(self, tensor: Tensor, version: int) -> int:
         """Return the first step that saw a value."""
@@ -134,6 +158,16 @@ class VerifiedValues:
                 )
             self._readers[tensor.key] = reader
         return reader
+
+
+def _first_damaged(reader: ValueReader, versions: NDArray[np.int32]) -> int:
+    """Return the first of some values, one of which cannot be read, that cannot."""
+    for version in versions.tolist():
+        try:
+            reader.read(version)
+        except DamagedTrace:
+            return int(version)
+    return int(versions[0])
 
 
 def sparse_rows(
