@@ -125,3 +125,10 @@ def test_a_shape_that_is_known_is_only_fitted():
     found = growth(series, shape="exponential")
     assert found.shape == "exponential"
     assert found.fit.rate > 0.0
+
+
+@pytest.mark.parametrize(
+    ("power", "shape"), [(0.0, "constant"), (0.5, "constant"), (1.0, "linear")]
+)
+def test_what_cancels_in_part_is_constant_and_what_adds_up_is_not(power, shape):
+    assert growth(1e-8 * np.arange(1.0, 201.0) ** power).shape == shape

@@ -21,8 +21,13 @@ JUMP_FACTOR = 10.0
 """A step-to-step factor of the running maximum beyond which the drift jumped."""
 ROUNDING_LEVEL = 1e-6
 """Relative L2 below which a rise from nothing is rounding coming in, not a jump."""
-_STEADY = 3.0
-"""Less growth than this between the first and the last quarter counts as constant."""
+STEADY_FACTOR = 3.0
+"""Less growth than this between the first and the last quarter counts as constant.
+
+The medians of the quarters stand at an eighth and at seven eighths of the steps. Errors of random
+sign, which add up as the root of the step count, grow by sqrt(7) = 2.6 between these; errors of one
+sign, which something makes at every step, by 7.
+"""
 _FEWEST = 4
 """Steps that a fit takes at least."""
 _LEVELLED = 0.25
@@ -59,8 +64,9 @@ def growth(series: Numbers, *, shape: Growth | None = None) -> Course:
 
     The running maximum is looked at from the first non-zero entry on. A rise by more than
     `JUMP_FACTOR` in one step, to above `ROUNDING_LEVEL`, is a jump (the largest one is named); a
-    drift that starts above rounding at the first entry did not jump, it was there. Otherwise: less
-    than threefold growth between the medians of the first and the last quarter is ``constant``;
+    drift that starts above rounding at the first entry did not jump, it was there. Otherwise:
+    growth by less than `STEADY_FACTOR` between the medians of the first and the last quarter is
+    ``constant``;
     else the better of two least-squares fits to the logarithm decides, a straight line over steps
     (``exponential``) or over the logarithm of steps (a power of the step count: ``linear``). Either
     may level off: its last quarter or more is a constant then, if the Bayesian information
@@ -98,7 +104,7 @@ def growth(series: Numbers, *, shape: Growth | None = None) -> Course:
     if values.size < _FEWEST:
         return Course(shape or "constant")
     quarter = values.size // 4
-    if shape is None and np.median(values[-quarter:]) < _STEADY * np.median(values[:quarter]):
+    if shape is None and np.median(values[-quarter:]) < STEADY_FACTOR * np.median(values[:quarter]):
         return Course("constant")
     # Step counts of the drift itself: the first step at which it is not zero is number one.
     steps = (places - places[0] + 1).astype(np.float64)
