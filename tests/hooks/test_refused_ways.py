@@ -39,6 +39,18 @@ def test_loss_scaling_in_tensorflow_1(tmp_path):
     assert "in graph mode loss scaling" in trained(tmp_path, "tf1.15", "loss_scaling")
 
 
+@pytest.mark.way("distribution strategies in graph mode", "refused, and said so", "tf1.15")
+@pytest.mark.parametrize(
+    ("way", "strategy"),
+    [("one_device", "OneDeviceStrategy"), ("two_devices", "MirroredStrategy")],
+)
+def test_a_strategy_in_tensorflow_1(tmp_path, way, strategy):
+    # Given a model made in the scope of a strategy, on one device and on two
+    said = trained(tmp_path, "tf1.15", way)
+    # Then one line names the strategy
+    assert f"in graph mode a {strategy} trains in functions of its own" in said
+
+
 @pytest.mark.exhaustive
 @pytest.mark.way("`jit_compile=True`", "refused, and said so", "keras3-torch")
 def test_a_step_that_torch_compiles(tmp_path):

@@ -15,6 +15,7 @@ import numpy as np
 from tracediff_hooks import v1_optimizer
 from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.gradient_registry import gradients_of
+from tracediff_hooks.generations.graph_mode import keras_of, unsupported
 from tracediff_hooks.generations.graph_optimizer import (
     decayed_rate,
     dtype_of,
@@ -81,7 +82,7 @@ class KerasGraphHook:
     def attach(self) -> None:
         """Begins to record: from now on the framework runs the step with the recorder in it."""
         self._history = getattr(self._model, "history", None)
-        reason = _unsupported(self._model)
+        reason = unsupported(self._model)
         if reason is not None:
             self._session.event("unsupported", f"nothing is recorded: {reason}")
             return
@@ -373,23 +374,12 @@ class KerasGraphHook:
         values = self._read(self._backend.get_session(), variables) if variables else []
         return {t.key: np.asarray(value) for t, value in zip(self._state, values)}
 
-    def _keras(self) -> str:
-        """The Keras that the model is of, for people."""
-        if self._standalone:
-            return "Keras " + str(sys.modules["keras"].__version__)
-        for cls in type(self._model).__mro__:
-            package = cls.__module__.partition(".src.")[0]
-            if package in ("keras", "tf_keras"):  # of TensorFlow 2, its behaviour switched off
-                name = "tf.keras" if package == "keras" else package
-                return f"{name} {sys.modules[package].__version__}"
-        return "tf.keras"
-
     def _describe(self) -> StackDescription:
         tensorflow = sys.modules["tensorflow"]
         backend = self._backend
         session = backend.get_session()
         config = session._config
-        label = f"{self._keras()} on TensorFlow {tensorflow.__version__}"
+        label = f"{keras_of(self._model)} on TensorFlow {tensorflow.__version__}"
         environment = {
             "devices": [device.name for device in session.list_devices()],
             "threads": {
@@ -406,21 +396,6 @@ class KerasGraphHook:
             "disturbs": "nothing known",
         }
         return StackDescription("keras-graph", label, "tensorflow", environment, capture)
-
-
-def _unsupported(model: Any) -> Optional[str]:
-    """Why a training of this generation cannot be watched, or None."""
-    if sys.modules["tensorflow"].executing_eagerly():
-        return (
-            "with eager execution TensorFlow 1.15 trains in loops of its own; leave out "
-            "enable_eager_execution() or enable_v2_behavior() to record it"
-        )
-    if type(getattr(model, "optimizer", None)).__name__ == "LossScaleOptimizer":
-        return (
-            "in graph mode loss scaling updates in an optimizer around the model's own; train "
-            "without it to record it"
-        )
-    return None
 
 
 def _models_inside(model: Any) -> List[Any]:

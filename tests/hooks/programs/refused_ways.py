@@ -22,11 +22,24 @@ def loss_scaling(kit):
     return kit.mlp(mixed.LossScaleOptimizer(kit.sgd(), "dynamic"))
 
 
+def one_device(kit):
+    with kit.tf.distribute.OneDeviceStrategy("/cpu:0").scope():
+        return kit.mlp()
+
+
+def two_devices(kit):
+    with kit.tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"]).scope():
+        return kit.mlp()
+
+
 def torch_compile(kit):
     return kit.mlp(jit_compile=True)
 
 
-WAYS = {way.__name__: way for way in (eager_execution, loss_scaling, torch_compile)}
+WAYS = {
+    way.__name__: way
+    for way in (eager_execution, loss_scaling, one_device, two_devices, torch_compile)
+}
 
 
 def train(kit, make, trace=None):
@@ -34,8 +47,11 @@ def train(kit, make, trace=None):
     from tracediff_hooks import TraceCallback
 
     kit.fresh()
+    if kit.graph:
+        two = kit.tf.compat.v1.ConfigProto(device_count={"CPU": 2})
+        kit.keras.backend.set_session(kit.tf.compat.v1.Session(config=two))
     model = make(kit)
-    x, y = problem()
+    x, y = problem(24)
     start = model.get_weights()
     callbacks = [TraceCallback(trace)] if trace else []
     for _ in range(2):
