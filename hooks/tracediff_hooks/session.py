@@ -69,14 +69,14 @@ class Session:
         """Whether there is still something to record to."""
         return not self._broken and not self._recorder.failed
 
-    def guard(self, action: Callable[..., Any], *args: Any) -> Any:
+    def guard(self, action: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Runs part of the recording; an error there ends the recording, never the training."""
-        return None if self._broken else self.clean_up(action, *args)
+        return None if self._broken else self.clean_up(action, *args, **kwargs)
 
-    def clean_up(self, action: Callable[..., Any], *args: Any) -> Any:
+    def clean_up(self, action: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """As `guard`, for what has to happen also after the recording has ended."""
         try:
-            return action(*args)
+            return action(*args, **kwargs)
         except Exception as error:
             if self._broken:
                 return None

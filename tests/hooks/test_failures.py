@@ -232,7 +232,10 @@ def test_an_error_while_a_step_is_recorded_ends_the_recording_only(failures):
     assert_steps_follow_from_each_other(run, range(2))
 
 
-@pytest.mark.parametrize("name", ["error_while_attaching", "error_inside_the_step"])
+@pytest.mark.parametrize(
+    "name",
+    ["error_while_attaching", "error_inside_the_step", "error_where_a_gradient_is_seen"],
+)
 def test_an_error_before_the_first_step_ends_the_recording_only(failures, name):
     # Given that attaching to the model raises, or what is done while the first step runs
     # When a fit is recorded, then the one line says why

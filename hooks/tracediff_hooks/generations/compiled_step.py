@@ -7,6 +7,7 @@ steps. A generation says how its trainer, its optimizers and its variables are r
 
 import abc
 import contextlib
+import functools
 import sys
 from typing import (
     Any,
@@ -196,6 +197,10 @@ class CompiledStepHook(abc.ABC):
             self._taps = self._new_taps()
         if self._taps is None:
             return
+        for name in ("saw", "saw_loss", "saw_call"):
+            # The framework's own methods call these, in the midst of a step.
+            noted = functools.partial(self._session.guard, getattr(self._taps, name))
+            setattr(self._taps, name, noted)
         self._plain_train_function = model.train_function
         set_plainly(model, "train_function", None)
         set_plainly(model, "train_step", self._tapped(model.train_step))

@@ -29,7 +29,9 @@ class TorchTaps(StepTaps):
         self._seen = {}
         return super().collect()
 
-    def saw(self, role: str, pairs: Pairs, *, unless_seen: bool = False) -> None:
+    def saw(
+        self, role: str, pairs: Pairs, *, unless_seen: bool = False, partial: bool = False
+    ) -> None:
         """Copies gradients, unless it is the raw one that is applied."""
         copied = []
         for gradient, variable in pairs:
@@ -42,7 +44,7 @@ class TorchTaps(StepTaps):
                 copied.append((self._gradients["gradient", id(variable)], variable))
             else:
                 copied.append((np.array(on_host(gradient)), variable))
-        super().saw(role, copied, unless_seen=unless_seen)
+        super().saw(role, copied, unless_seen=unless_seen, partial=partial)
 
     def saw_loss(self, loss: Any) -> None:
         """Copies the loss that the step minimises."""

@@ -275,6 +275,21 @@ def error_inside_the_step(bench):
 
 
 @case
+def error_where_a_gradient_is_seen(bench):
+    """In the midst of the framework's own step, called by its optimizer."""
+    if bench.kit.graph:
+        from tracediff_hooks.generations.keras_graph import KerasGraphHook
+
+        owner, name = KerasGraphHook, "_gradients"
+    else:
+        from tracediff_hooks.generations.step_taps import StepTaps
+
+        owner, name = StepTaps, "saw"
+    with _broken(owner, name):
+        return bench.compare()
+
+
+@case
 def error_in_the_writer(bench):
     from tracediff_hooks.writer import WriterState
 
