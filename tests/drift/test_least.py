@@ -96,7 +96,8 @@ def test_rows_that_are_still_to_be_added_up_bound_their_sum(count, seed, scaled)
     for full, values in zip(dense, (a, b), strict=True):
         np.add.at(full, rows, values.astype(np.float64))
     # when
-    found = [sparse_moments(statistics_of(values)[None], shape=(6, 3)) for values in (a, b)]
+    statistics = [np.array([statistics_of(values)]) for values in (a, b)]
+    found = [sparse_moments(one, shape=(6, 3)) for one in statistics]
     cell = least_cells(*found)[0]
     # then: a bound on the dense difference and on what it is relative to
     assert cell["norm_difference"] <= np.linalg.norm(dense[0] - dense[1]) * (1 + 1e-9)
