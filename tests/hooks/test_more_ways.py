@@ -299,7 +299,9 @@ def test_steps_skipped_by_loss_scaling_are_said(ways):
     run = way.run
     skipped = {event["step"] for event in events(run, "no-update")}
     assert 0 < len(skipped) < 6
-    assert len(events(run, "scaled-gradients")) == 1
+    # tf.keras 2.15 and tf_keras take the scale off before the optimizer is given the gradients
+    unscaled = ways.flavour in ("tf2.15", "tf-keras")
+    assert len(events(run, "scaled-gradients")) == (0 if unscaled else 1)
     for step, (x, y) in enumerate(batches_of(way.arrays["x"], way.arrays["y"])):
         weights = [run.read(run.tensor("weight", name), step) for name in WEIGHTS]
         expected = one_step(weights, x, y)
@@ -307,6 +309,8 @@ def test_steps_skipped_by_loss_scaling_are_said(ways):
         for place, name in enumerate(WEIGHTS):
             gradient = run.read(run.tensor("gradient", name), step)
             finite &= bool(np.isfinite(gradient).all())
+            if unscaled and step not in skipped:
+                close(gradient, expected.gradients[place])
             after = run.read(run.tensor("weight", name), step, "after")
             # Then a step whose gradients are not finite moves nothing, and any other does
             if step in skipped:

@@ -53,6 +53,8 @@ class CompiledStepHook(abc.ABC):
         "seen from outside; call it as recording.step(train_step, x, y)"
     )
     """What is said of a hand-written step that cannot be seen."""
+    sees_scaled = True
+    """Whether gradients of a scaled loss are seen before the scale is taken off again."""
 
     def __init__(self, model: Any, session: Session) -> None:
         self._model = model
@@ -377,7 +379,7 @@ class CompiledStepHook(abc.ABC):
         observed, aliases = self._taps.values(taps, names)
         for message in self._taps.unrecordable:
             self._session.event("no-gradients", message)
-        if any(scales_the_loss(optimizer) for _, optimizer in optimizers):
+        if self.sees_scaled and any(scales_the_loss(one) for _, one in optimizers):
             self._session.event(
                 "scaled-gradients",
                 "the loss is scaled, and raw gradients are those of the scaled loss",

@@ -241,6 +241,11 @@ class Keras3JaxHook(Keras3Hook):
             if jit
             else "nothing known",
         }
+        spread = keras.distribution.distribution()
+        if spread is not None:
+            # Its arrays are whole ones to whoever reads them, on however many devices they lie.
+            count = len(spread.device_mesh.devices.flatten())
+            capture["replicas"] = {"strategy": type(spread).__name__, "count": count}
         label = f"Keras {keras.__version__} on JAX {jax.__version__}"
         return StackDescription("keras3-jax", label, "jax", environment, capture)
 

@@ -34,6 +34,8 @@ from tracediff_hooks.tensors import Key, Value
 class TfKerasHook(TfFunctionHook):
     """Records a model of tf.keras 2.15 or tf_keras from `attach` to `detach`."""
 
+    sees_scaled = False
+
     @property
     def _package(self) -> str:
         """`keras` or `tf_keras`: the package that defines the model's base class."""

@@ -98,7 +98,7 @@ def custom_train_step(bench):
                 loss = error / kit.tf.distribute.get_strategy().num_replicas_in_sync
             trained = self.trainable_variables
             self.optimizer.apply_gradients(zip(tape.gradient(loss, trained), trained))
-            return {"error": error}
+            return {"loss": error}
 
     def model():
         x = kit.input(3)
@@ -136,7 +136,9 @@ def of_precision(bench, name):
         set_policy(name)
         try:
             made = bench.kit.mlp()
-            bench.facts["computes_in"] = str(made.layers[1].compute_dtype)
+            layer = made.layers[1]
+            dtype = getattr(layer, "compute_dtype", None) or layer._compute_dtype
+            bench.facts["computes_in"] = str(dtype)
             return made
         finally:
             set_policy("float32")
