@@ -184,7 +184,9 @@ class RunGroup:
         if layout == "fixed":
             self._values[path] = FixedValues(self._storage, at, tuple(shape or ()), dtype)
         else:
-            self._values[path] = RaggedValues(self._storage, at, dtype, sparse=layout == "sparse")
+            self._values[path] = RaggedValues(
+                self._storage, at, dtype, sparse=layout == "sparse", hashed=layout == "summary"
+            )
 
     def append_value(
         self, path: str, value: np.ndarray, shape: Tuple[int, ...], rows: Optional[np.ndarray]
@@ -207,13 +209,13 @@ class RunGroup:
     def append_sketch(self, path: str, numbers: np.ndarray) -> int:
         """Takes the next sketch of a tensor and returns its position."""
         if path not in self._values:
-            self.create_values(path, "ragged", None, np.float64)
+            self.create_values(path, "summary", None, np.float64)
         return self._append_numbered(path, numbers)
 
     def append_rows(self, path: str, digests: np.ndarray) -> int:
         """Takes the next row digests of a tensor and returns their position."""
         if path not in self._values:
-            self.create_values(path, "ragged", None, np.uint64)
+            self.create_values(path, "summary", None, np.uint64)
         return self._append_numbered(path, digests)
 
     def _append_numbered(self, path: str, numbers: np.ndarray) -> int:

@@ -5,6 +5,7 @@ from typing import Any, List, Optional, Tuple
 import numpy as np
 
 from tracediff_hooks.arrays import ChunkedArray, InPlaceArray, put_group
+from tracediff_hooks.digest import row_digests
 from tracediff_hooks.files import Files, LocalFiles
 
 CHUNK_BYTES = 4 << 20
@@ -99,9 +100,19 @@ class FixedValues:
 
 
 class RaggedValues:
-    """Values whose shape changes, and sparse ones."""
+    """Values whose shape changes, and sparse ones.
 
-    def __init__(self, storage: Storage, path: str, dtype: Any, *, sparse: bool) -> None:
+    Args:
+        storage: where to put them.
+        path: where they stand in the trace.
+        dtype: their elements.
+        sparse: whether each has row numbers.
+        hashed: whether each has a hash of its own, for what no table has a digest of.
+    """
+
+    def __init__(
+        self, storage: Storage, path: str, dtype: Any, *, sparse: bool, hashed: bool = False
+    ) -> None:
         put_group(storage.files, path)
         self._storage = storage
         self._path = path
@@ -118,6 +129,16 @@ class RaggedValues:
             expected=storage.expected,
             fill=-2,
         )
+        self._hash: Optional[ChunkedArray] = None
+        if hashed:
+            self._hash = ChunkedArray(
+                storage.files,
+                path + "/hash",
+                (),
+                np.uint64,
+                rows_per_chunk=min(1024, storage.expected),
+                expected=storage.expected,
+            )
 
     def append(self, value: np.ndarray, shape: Tuple[int, ...], rows: Optional[np.ndarray]) -> None:
         """Takes the next value: its elements in C order, its shape, and its row numbers."""
@@ -147,10 +168,13 @@ class RaggedValues:
         self._shape.append(padded)
         if self._rows is not None and rows is not None:
             self._rows.append(rows)
+        if self._hash is not None:
+            self._hash.append(row_digests(value.reshape(1, -1)))
 
     def arrays(self) -> List[Any]:
         """The arrays it consists of, the data first."""
-        return [array for array in (self._data, self._rows, self._shape) if array is not None]
+        parts = (self._data, self._rows, self._shape, self._hash)
+        return [array for array in parts if array is not None]
 
 
 def fixed_rows(nbytes: int, expected: int, chunk_bytes: int) -> int:

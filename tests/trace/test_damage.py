@@ -187,6 +187,33 @@ def test_an_error_names_path_tensor_and_step(tmp_path):
     assert run.read(kernel, 3).shape == (3, 2)
 
 
+@pytest.mark.parametrize("family", ["sketches/weight/dense/kernel", "row_digests/input/input/0"])
+def test_an_altered_summary_is_found_where_it_has_a_hash(tmp_path, family):
+    # given: a trace of sketches, and how its summaries are read
+    path = make_trace(tmp_path / "a.zarr", linear_run(), level="sketch")
+
+    def read(step):
+        (run,) = open_trace(path).runs
+        if family.startswith("sketches"):
+            return run.sketch(run.tensor("weight", "dense/kernel"), step).numbers
+        return run.row_digests(run.tensor("input", "input/0"), step)
+
+    sound = [read(step) for step in (0, 1)]
+    folder = path / "run-0" / family
+    content = bytearray((folder / "data/0").read_bytes())
+    content[3] ^= 1
+    # when
+    with altered(folder / "data/0", bytes(content)):
+        # then: the summary is told to be damaged, and others are read
+        with pytest.raises(DamagedTrace, match=f"{family}: summary 0 is not what was recorded"):
+            read(0)
+        np.testing.assert_array_equal(read(1), sound[1])
+        # and: a trace of a recorder that wrote no hashes is read as it is
+        shutil.rmtree(folder / "hash")
+        assert (read(0) != sound[0]).any()
+    np.testing.assert_array_equal(read(0), sound[0])
+
+
 @pytest.mark.parametrize("compression", [None, "lz4"])
 @pytest.mark.parametrize(
     ("tensor", "chunk", "first", "last"),

@@ -10,7 +10,7 @@ import numpy as np
 from tracediff.trace._cache import BlockCache
 from tracediff.trace._store import TraceFiles, damaged
 from tracediff.trace._tensor import Tensor
-from tracediff.trace._values import RaggedValues
+from tracediff.trace._values import RaggedValues, row_digests_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,6 +30,7 @@ class Summaries:
         self._group = group
         self._cache = cache
         self._readers: dict[str, RaggedValues] = {}
+        self._hashes: dict[str, NDArray[np.uint64] | None] = {}
 
     def read(
         self, family: str, tensor: Tensor, place: int, *, count: int, dtype: str
@@ -54,4 +55,20 @@ class Summaries:
         numbers, _ = reader.read(place)
         if numbers.ndim != 1 or numbers.dtype != np.dtype(dtype):
             raise damaged(f"{self._files.path}/{key} holds {numbers.dtype} of {numbers.shape}")
+        hashes = self._hashes_of(key, count)
+        if hashes is not None and row_digests_of(numbers[None])[0] != hashes[place]:
+            raise damaged(
+                f"{self._files.path}/{key}: summary {place} is not what was recorded: its bytes do "
+                "not match their hash"
+            )
         return numbers
+
+    def _hashes_of(self, key: str, count: int) -> NDArray[np.uint64] | None:
+        """Return the hash of each summary of a tensor; None where the recorder wrote none."""
+        if key not in self._hashes:
+            there = self._files.has(f"{key}/hash")
+            found = self._files.array(f"{key}/hash").read(0, count) if there else None
+            if found is not None and (found.shape != (count,) or found.dtype != np.uint64):
+                raise damaged(f"{self._files.path}/{key}/hash holds {found.dtype} {found.shape}")
+            self._hashes[key] = found
+        return self._hashes[key]
