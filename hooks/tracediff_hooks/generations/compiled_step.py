@@ -28,6 +28,7 @@ from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.hand_written import HandWrittenLoop, on_tape
 from tracediff_hooks.generations.layer_calls import layer_calls
 from tracediff_hooks.generations.logs_metrics import metrics
+from tracediff_hooks.generations.reading import Reader
 from tracediff_hooks.generations.replicas import Copies, ReplicaTaps, replicas_of, unsupported
 from tracediff_hooks.generations.step_taps import (
     TAPS,
@@ -57,6 +58,7 @@ class CompiledStepHook(abc.ABC):
     """Whether gradients of a scaled loss are seen before the scale is taken off again."""
 
     def __init__(self, model: Any, session: Session) -> None:
+        self._reader = Reader()
         self._model = model
         self._session = session
         self._plain_train_function: Any = None
@@ -358,8 +360,7 @@ class CompiledStepHook(abc.ABC):
         return self._before(), rates
 
     def _before(self) -> Dict[Key, np.ndarray]:
-        state = {t.key: view(self._native(t.variable)) for t in self._state}
-        return self._session.before(self._model, state)
+        return self._session.before(self._model, self._after())
 
     def record(
         self,
@@ -415,7 +416,8 @@ class CompiledStepHook(abc.ABC):
     def _after(self) -> Dict[Key, np.ndarray]:
         if self.replicas > 1:
             self._copies.check(self._state, self._native)
-        return {t.key: view(self._native(t.variable)) for t in self._state}
+        values = self._reader([self._native(tensor.variable) for tensor in self._state])
+        return {tensor.key: value for tensor, value in zip(self._state, values)}
 
     def _environment(self) -> Dict[str, Any]:
         """Devices, threads and seed, which TensorFlow 2 tells alike in all versions."""

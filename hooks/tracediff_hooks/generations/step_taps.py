@@ -279,22 +279,22 @@ class StepTaps:
         for place, tensor in taps.items():
             parts = place.split(" ", 2)
             if parts[0] == "loss":
-                found["loss", "loss"] = _array(tensor)
+                found["loss", "loss"] = array_of(tensor)
             elif parts[0] == "batch":
                 # A batch may lie in an array of the script, which may fill it with the next one.
-                array = _array(tensor)
+                array = array_of(tensor)
                 fed.add(_address(array))
                 found[parts[1], parts[2]] = np.array(array)
             elif parts[0] == "activation":
-                array = _array(tensor)
+                array = array_of(tensor)
                 found["activation", parts[2]] = np.array(array) if _address(array) in fed else array
             elif int(parts[1]) in weight_names:
                 key = (parts[0], weight_names[int(parts[1])])
                 if parts[2] == "dense":
-                    found[key] = _array(tensor)
+                    found[key] = array_of(tensor)
                 elif parts[2] == "values":
                     rows = taps[f"{parts[0]} {parts[1]} rows"]
-                    found[key] = SparseRows(_array(tensor), _array(rows).astype(np.int64))
+                    found[key] = SparseRows(array_of(tensor), array_of(rows).astype(np.int64))
         aliases = [("applied_gradient", weight_names[v]) for v in self._same if v in weight_names]
         return found, sorted(aliases)
 
@@ -306,13 +306,11 @@ def _address(array: np.ndarray) -> int:
 def view(variable: Any) -> np.ndarray:
     """The value of an eager variable in memory that may be its own: `numpy()` would copy it."""
     if type(variable).__name__ == "ResourceVariable":
-        # What `value()` does at half its price, which counts where a model has many variables.
-        read = sys.modules["tensorflow"].raw_ops.ReadVariableOp
-        return _array(read(resource=variable.handle, dtype=variable.dtype))
+        return array_of(read_plainly(variable))
     if hasattr(variable, "distribute_strategy"):
         return _distributed_view(variable)
     # Not `read_value`, which passes the value through one more operation.
-    return _array(variable.value())
+    return array_of(variable.value())
 
 
 def copies_of(variable: Any) -> Sequence[Any]:
@@ -325,6 +323,12 @@ def copies_of(variable: Any) -> Sequence[Any]:
     return variable.values if _is_a(variable, "MirroredVariable") else ()
 
 
+def read_plainly(variable: Any) -> Any:
+    """What `value()` of an eager variable does, at half its price."""
+    read = sys.modules["tensorflow"].raw_ops.ReadVariableOp
+    return read(resource=variable.handle, dtype=variable.dtype)
+
+
 def _distributed_view(variable: Any) -> np.ndarray:
     variable = _under_autocast(variable)
     if _is_a(variable, "SyncOnReadVariable"):
@@ -335,7 +339,7 @@ def _distributed_view(variable: Any) -> np.ndarray:
             total = sum(own[1:], own[0])
             return np.asarray(total / len(own) if how == "MEAN" else total, dtype=own[0].dtype)
         return own[0]
-    return view(variable.values[0]) if hasattr(variable, "values") else _array(variable.value())
+    return view(variable.values[0]) if hasattr(variable, "values") else array_of(variable.value())
 
 
 def _under_autocast(variable: Any) -> Any:
@@ -352,7 +356,7 @@ def _class_names(variable: Any) -> List[str]:
     return [cls.__name__ for cls in type(variable).__mro__]
 
 
-def _array(tensor: Any) -> np.ndarray:
+def array_of(tensor: Any) -> np.ndarray:
     """A tensor's value on the host, in its own memory where that is there: `numpy()` copies it."""
     read = getattr(tensor, "_numpy", None) or getattr(tensor, "numpy", None)
     return np.asarray(read() if read is not None else tensor)
