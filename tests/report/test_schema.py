@@ -45,7 +45,7 @@ def test_the_report_of_two_stacks_fits():
 
 
 @pytest.mark.parametrize("other", [SGD, changed(SGD, lr=0.06, steps=5), ADAM])
-@pytest.mark.parametrize("level", ["full", "digest"])
+@pytest.mark.parametrize("level", ["full", "sketch", "digest"])
 def test_reports_of_every_verdict_fit(tmp_path, other, level):
     fits(as_object(compared(tmp_path, SGD, other, level=level)))
 
