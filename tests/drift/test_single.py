@@ -163,7 +163,7 @@ def test_an_update_that_is_not_finite_is_left_to_float64(monkeypatch):
 def test_the_cells_of_an_update_tell_signs_and_distances():
     state, gradient, slots = a_training(1, 3_000, apart=1e-2)
     _, moves = update_rows(state, gradient=gradient, slots=slots, unit=FLOAT32)
-    cell = moved_cells(state, moves)[0]
+    cell = moved_cells(state, moves, size=3_000)[0]
     one, other = state[1][0] - state[0][0], state[3][0] - state[2][0]
     assert cell["max_ulp"] == ulps(one, other).max()
     assert cell["sign_agreement"] == np.mean(np.sign(one) == np.sign(other))

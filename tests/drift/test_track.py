@@ -37,9 +37,9 @@ def test_values_are_read_only_where_digests_differ(tmp_path, monkeypatch):
     read = []
     original = Run.read_many
 
-    def noted(self, tensor, versions, digests):
+    def noted(self, tensor, versions, digests, **options):
         read.extend(versions.tolist())
-        return original(self, tensor, versions, digests)
+        return original(self, tensor, versions, digests, **options)
 
     monkeypatch.setattr(Run, "read_many", noted)
     track = track_pair(a, b, pair(INPUT), steps=4)

@@ -15,6 +15,7 @@ import numpy as np
 
 from tracediff.align.layouts import Layout, LayoutError, adapt
 from tracediff.drift import SAMPLE, sample_places
+from tracediff.drift.products import square
 from tracediff.trace import Run, Tensor
 
 if TYPE_CHECKING:
@@ -131,6 +132,8 @@ class FirstValues:
         if not run.steps or not run.kept(tensor)[0]:
             return None
         values = run.read(tensor, 0)
+        if values.dtype == np.float32:
+            return values  # As they are: there may be many.
         return values.astype(np.float64) if values.dtype.kind in "fiu" else None
 
     def _digest(self, side: int, tensor: Tensor) -> NDArray[np.uint64] | None:
@@ -143,7 +146,8 @@ class FirstValues:
 
 def _looked_at(values: NDArray[Any]) -> _Look:
     flat = values.reshape(-1)
-    sample = flat[sample_places(flat.size)] if flat.size > SAMPLE else flat.copy()
+    sample = flat[sample_places(flat.size)] if flat.size > SAMPLE else flat
+    sample = sample.astype(np.float64)
     share = norm(sample) ** 2 * flat.size / max(1, sample.size)
     size = norm(flat)
     # A sample tells nearly always that not all elements are equal.
@@ -154,7 +158,9 @@ def _looked_at(values: NDArray[Any]) -> _Look:
         sample=sample,
         sample_norm=norm(sample),
         represented=share >= _REPRESENTED * size**2,
-        spread=norm(flat - flat.mean()) / math.sqrt(flat.size) if flat.size else 0.0,
+        spread=norm(flat - flat.mean(dtype=np.float64).astype(flat.dtype)) / math.sqrt(flat.size)
+        if flat.size
+        else 0.0,
         constant=constant,
     )
 
@@ -194,4 +200,9 @@ def norm(values: NDArray[Any]) -> float:
 
     Numpy's own hands long ones to threads of BLAS, which takes longer than it saves.
     """
+    if values.dtype == np.float32:
+        found = square(values)
+        if not math.isnan(found):
+            return math.sqrt(found)
+        values = values.astype(np.float64)
     return math.sqrt(float(np.einsum("i,i->", values, values)))

@@ -20,7 +20,16 @@ from tracediff.align.steps import StepMap
 from tracediff.errors import NotKept, UnknownName
 from tracediff.model import Moment, Side
 from tracediff.names import model_layers, renamed
-from tracediff.trace import ExternalChange, Run, Sketch, SparseRows, Statistics, Tensor, sketch_of
+from tracediff.trace import (
+    Allocate,
+    ExternalChange,
+    Run,
+    Sketch,
+    SparseRows,
+    Statistics,
+    Tensor,
+    sketch_of,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -162,10 +171,15 @@ class AlignedRun(Run):
         return tensor.key not in self._adapted and self.source.many(tensor)
 
     def read_many(
-        self, tensor: Tensor, versions: NDArray[np.int32], digests: NDArray[np.uint64]
+        self,
+        tensor: Tensor,
+        versions: NDArray[np.int32],
+        digests: NDArray[np.uint64],
+        *,
+        allocate: Allocate | None = None,
     ) -> list[NDArray[Any]]:
         """As `Run.read_many`."""
-        return self.source.read_many(tensor, versions, digests)
+        return self.source.read_many(tensor, versions, digests, allocate=allocate)
 
     def identity(self) -> str | None:
         """None: what is kept of a run is kept of what was recorded."""

@@ -84,26 +84,46 @@ def measured_cells(a: NDArray[Any], b: NDArray[Any], *, other_bits: Any) -> Seri
         other_bits: For each row, whether other bits in it are a difference, be they of equal value.
     """
     unit = ulp_unit(a.dtype, b.dtype)
-    cells = from_sums(row_sums(a, b, unit=unit, quick=True), size=a.shape[1])
+    sums = row_sums(a, b, unit=unit, quick=True)
+    return value_cells(sampled(a), sampled(b), sums, size=a.shape[1], other_bits=other_bits)
+
+
+def value_cells(
+    a: NDArray[Any], b: NDArray[Any], sums: NDArray[np.void], *, size: int, other_bits: Any
+) -> Series:
+    """Return the cells of rows of values.
+
+    Args:
+        a: What `sampled` gives of A's rows.
+        b: What it gives of B's.
+        sums: A record of `SUMS` a row.
+        size: How many elements a row has.
+        other_bits: As for `measured_cells`.
+    """
+    cells = from_sums(sums, size=size)
     cells["differs"] = (cells["different"] > 0) | other_bits
-    _sampled(a, b, cells, unit)
+    _sampled(a, b, cells, ulp_unit(a.dtype, b.dtype))
     return cells
 
 
-def moved_cells(state: Sequence[NDArray[Any]], sums: NDArray[np.void]) -> Series:
+def sampled(rows: NDArray[Any]) -> NDArray[Any]:
+    """Return the elements of each row that quantiles are taken of: all, or a sample."""
+    if rows.shape[1] <= SAMPLE:
+        return rows
+    return np.take(rows, sample_places(rows.shape[1]), axis=1)
+
+
+def moved_cells(state: Sequence[NDArray[Any]], sums: NDArray[np.void], *, size: int) -> Series:
     """Return the cells of updates: what `from_sums` makes of them, and what a sample tells.
 
     Args:
-        state: The weight before and after the steps in A, before and after in B; each of shape
-            (rows, elements).
+        state: What `sampled` gives of the weight before and after the steps in A, before and after
+            in B.
         sums: The sums of its updates, a record of `SUMS` a row.
+        size: How many elements the weight has.
     """
-    elements = state[0].shape[1]
-    cells = from_sums(sums, size=elements)
+    cells = from_sums(sums, size=size)
     cells["peak"] = np.nan  # Nothing asks how large the updates themselves are.
-    if elements > SAMPLE:
-        places = sample_places(elements)
-        state = [np.take(values, places, axis=1) for values in state]
     with np.errstate(over="ignore", invalid="ignore"):
         unit = ulp_unit(state[0].dtype, state[2].dtype)
         if unit is None:
@@ -111,7 +131,7 @@ def moved_cells(state: Sequence[NDArray[Any]], sums: NDArray[np.void]) -> Series
         one, other = state[1] - state[0], state[3] - state[2]
         if unit is not None:
             one, other = one.astype(unit, copy=False), other.astype(unit, copy=False)
-    _sampled(one, other, cells, unit, alone=elements > SHORT)
+    _sampled(one, other, cells, unit, alone=size > SHORT)
     return cells
 
 
@@ -174,9 +194,6 @@ def _sampled(
     """
     if not a.size:
         return
-    if a.shape[1] > SAMPLE:
-        places = sample_places(a.shape[1])
-        a, b = np.take(a, places, axis=1), np.take(b, places, axis=1)
     with np.errstate(over="ignore", invalid="ignore"):
         uncounted = np.isnan(cells["sign_agreement"])
         if uncounted.any():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -50,3 +51,40 @@ class Scratch(threading.local):
 
 _VIEWS = 256
 """Views that are kept: making one takes as long as adding up some thousand numbers."""
+
+
+class Room(threading.local):
+    """Memory for the values that a block of work reads, for each thread its own.
+
+    It is used again by the next block, so that nothing may be kept of what was given.
+    """
+
+    def __init__(self) -> None:
+        self._slabs: list[Values] = []
+        self._slab = self._taken = 0
+
+    def clear(self) -> None:
+        """Take back all that was given."""
+        self._slab = self._taken = 0
+
+    def take(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Values:
+        """Return an array with whatever is in it."""
+        size = math.prod(shape) * dtype.itemsize
+        while True:
+            if self._slab == len(self._slabs):
+                self._slabs.append(np.empty(max(size, _SLAB), np.uint8))
+            slab, start = self._slabs[self._slab], self._taken
+            if start + size <= slab.size:
+                self._taken = start + -(-size // _ALIGNED) * _ALIGNED
+                return slab[start : start + size].view(dtype).reshape(shape)
+            if not start:
+                # Nothing of it is given, and it is too small.
+                self._slabs[self._slab] = np.empty(size, np.uint8)
+                continue
+            self._slab, self._taken = self._slab + 1, 0
+
+
+_SLAB = 8 << 20
+"""Bytes that memory is asked for at a time."""
+_ALIGNED = 64
+"""Bytes at a multiple of which arrays begin: a line of a processor's cache."""

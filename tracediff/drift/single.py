@@ -42,64 +42,95 @@ def largest(values: Values) -> Any:
     return max(high, -low)
 
 
-def value_sums(a: Values, b: Values, result: NDArray[np.void]) -> bool:
-    """Sum up a row as `tracediff.drift.sums.block_sums` does; signs are not counted.
+class ValueSums:
+    """The sums of a row, as `tracediff.drift.sums.block_sums` has them, but for signs.
 
     Args:
-        a: Contiguous float32; shape (elements,).
-        b: The same.
-        result: A record of `SUMS`, of shape (), to fill in.
-
-    Returns:
-        False, where it takes float64.
+        size: Elements of the row.
     """
-    products = Products(4, a.size)
-    peak = max_abs = np.float32(0.0)
-    different = max_ulp = 0
-    dots = False
-    for start in range(0, a.size, BLOCK):
-        one, other = a[start : start + BLOCK], b[start : start + BLOCK]
-        difference = np.subtract(one, other, out=_scratch.get("difference", one, np.float32))
-        products.add(0, start, one, one)
-        products.add(1, start, other, other)
+
+    def __init__(self, size: int) -> None:
+        self._products = Products(4, size)
+        self._peak = self._max_abs = np.float32(0.0)
+        self._different = self._max_ulp = 0
+        self._dots = False
+
+    def add(self, start: int, a: Values, b: Values, name: str = "difference") -> Values:
+        """Add a block.
+
+        Args:
+            start: Where it begins, a multiple of the pieces of products; blocks come in order.
+            a: Contiguous float32; shape (elements,), at most `BLOCK`.
+            b: The same.
+            name: What the scratch that holds the difference is called.
+
+        Returns:
+            The difference, in scratch of that name.
+        """
+        products = self._products
+        difference = np.subtract(a, b, out=_scratch.get(name, a, np.float32))
+        products.add(0, start, a, a)
+        products.add(1, start, b, b)
         products.add(2, start, difference, difference)
         if not start:
-            dots = far_apart(*(products.total(number, until=one.size) for number in range(3)))
-        if dots:
-            products.add(3, start, one, other)
-        lows = np.minimum.reduce(one), np.minimum.reduce(other)
-        highs = np.maximum.reduce(one), np.maximum.reduce(other)
+            self._dots = far_apart(*(products.total(number, until=a.size) for number in range(3)))
+        if self._dots:
+            products.add(3, start, a, b)
+        lows = np.minimum.reduce(a), np.minimum.reduce(b)
+        highs = np.maximum.reduce(a), np.maximum.reduce(b)
         top = max(*highs, -lows[0], -lows[1])
-        peak = max(peak, top)
+        self._peak = max(self._peak, top)
         apart = largest(difference)
         if apart == 0.0:
-            continue
-        max_abs = max(max_abs, apart)
-        flags = _scratch.get("flags", one, np.bool_)
-        different += int(np.count_nonzero(np.not_equal(difference, 0.0, out=flags)))
+            return difference
+        self._max_abs = max(self._max_abs, apart)
+        flags = _scratch.get("flags", a, np.bool_)
+        self._different += int(np.count_nonzero(np.not_equal(difference, 0.0, out=flags)))
         one_sign = min(lows) > 0.0 or max(highs) < 0.0
-        max_ulp = max(max_ulp, _largest_distance(one, other, flags, top, one_sign=one_sign))
-    squares = products.totals()
-    square_a, square_b, square_difference, dot = squares
-    safe = (
-        good(square_a, lambda: bool(a.any()))
-        and good(square_b, lambda: bool(b.any()))
-        and good(square_difference, lambda: bool(max_abs > 0.0))
-    )
-    if not safe:
-        return False
-    if square_difference == 0.0:
-        dot = square_a
-    elif not dots and not far_apart(square_a, square_b, square_difference):
-        # The law of cosines: exact to the same part of the product of the norms.
-        dot = (square_a + square_b - square_difference) / 2.0
-    elif not dots:
-        dot = _dot(a, b)
-    result["square_a"], result["square_b"] = square_a, square_b
-    result["square_difference"], result["dot"] = square_difference, dot
-    result["peak"], result["max_abs"] = peak, max_abs
-    result["different"], result["max_ulp"] = different, max_ulp
-    return True
+        found = _largest_distance(a, b, flags, top, one_sign=one_sign)
+        self._max_ulp = max(self._max_ulp, found)
+        return difference
+
+    def fill_in(self, a: Values, b: Values, result: NDArray[np.void]) -> bool:
+        """Write the sums into a record, once all blocks are added.
+
+        Args:
+            a: The whole row.
+            b: The same.
+            result: A record of `SUMS`, of shape ().
+
+        Returns:
+            False, where it takes float64; nothing is written then.
+        """
+        square_a, square_b, square_difference, dot = self._products.totals()
+        safe = (
+            good(square_a, lambda: bool(a.any()))
+            and good(square_b, lambda: bool(b.any()))
+            and good(square_difference, lambda: bool(self._max_abs > 0.0))
+        )
+        if not safe:
+            return False
+        if square_difference == 0.0:
+            dot = square_a
+        elif not self._dots and not far_apart(square_a, square_b, square_difference):
+            # The law of cosines: exact to the same part of the product of the norms.
+            dot = (square_a + square_b - square_difference) / 2.0
+        elif not self._dots:
+            dot = _dot(a, b)
+        result["square_a"], result["square_b"] = square_a, square_b
+        result["square_difference"], result["dot"] = square_difference, dot
+        result["peak"], result["max_abs"] = self._peak, self._max_abs
+        result["different"], result["max_ulp"] = self._different, self._max_ulp
+        result["same_sign"] = -1
+        return True
+
+
+def value_sums(a: Values, b: Values, result: NDArray[np.void]) -> bool:
+    """Sum up a row; as `ValueSums.fill_in`."""
+    sums = ValueSums(a.size)
+    for start in range(0, a.size, BLOCK):
+        sums.add(start, a[start : start + BLOCK], b[start : start + BLOCK])
+    return sums.fill_in(a, b, result)
 
 
 def _dot(a: Values, b: Values) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,88 +23,132 @@ BLOCK = 1 << 15
 _scratch = Scratch(BLOCK)
 
 
-def update_sums(
-    state: Sequence[Values],
-    pairs: Sequence[Both],
-    *,
-    noise_level: float | None,
-    shares: tuple[float, float, float],
-    moves: NDArray[np.void],
-) -> tuple[float, float, float, float] | None:
-    """Sum up what an update of a row does, as `tracediff.drift.updates` says.
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What went into an update of a row, and how it is weighed.
+
+    Attributes:
+        pairs: Arrays of A and B, of the row's shape.
+        noise_level: Differences of the first of these up to here are rounding; None for none.
+        feedback: How much of the weight's difference may enter.
+        amplification: How much of what is inherited may.
+        amplified: Beyond which relative difference a small one is amplified noise.
+    """
+
+    pairs: Sequence[Both]
+    noise_level: float | None
+    feedback: float
+    amplification: float
+    amplified: float
+
+
+class UpdateSums:
+    """The sums of what an update of a row does, as `tracediff.drift.updates` says.
 
     Args:
-        state: The weight before and after in A, before and after in B; contiguous float32 of shape
-            (elements,).
-        pairs: What went into the update, in A and B; likewise.
-        noise_level: Differences of the first of these up to here are rounding; None for none.
-        shares: How much of the weight's difference may enter, how much of what is inherited, and
-            beyond which relative difference a small one is amplified noise.
-        moves: A record of `SUMS`, of shape (), to fill in for the updates, but for their signs,
-            distances in units in the last place, and peak.
-
-    Returns:
-        The squares of what is unexplained, of noise, and of both weights after the step. None where
-        it takes float64.
+        size: Elements of the row.
+        inputs: What went into it.
+        weights: Whether the squares of the weight after it are wanted, too.
     """
-    size = state[0].size
-    products = Products(7, size)
-    allowed = tuple(np.float32(share) for share in shares)
-    max_abs, noise, different, dots = np.float32(0.0), 0.0, 0, False
-    for start in range(0, size, BLOCK):
-        span = slice(start, start + BLOCK)
-        before_a, after_a, before_b, after_b = (values[span] for values in state)
+
+    def __init__(self, size: int, inputs: Inputs, *, weights: bool = True) -> None:
+        self._products = Products(7, size)
+        self._inputs, self._weights = inputs, weights
+        self._feedback = np.float32(inputs.feedback)
+        self._max_abs, self._noise, self._different = np.float32(0.0), 0.0, 0
+        self._dots = False
+
+    def add(self, start: int, state: Sequence[Values], difference: Values | None = None) -> None:
+        """Add a block.
+
+        Args:
+            start: Where it begins, a multiple of the pieces of products; blocks come in order.
+            state: The weight before and after in A, before and after in B; contiguous float32 of
+                shape (elements,), at most `BLOCK`.
+            difference: That of the weight before, where it is known; it is lost.
+        """
+        before_a, after_a, before_b, after_b = state
+        products = self._products
         one = np.subtract(after_a, before_a, out=_scratch.get("one", after_a, np.float32))
         other = np.subtract(after_b, before_b, out=_scratch.get("other", after_a, np.float32))
         rest = np.subtract(one, other, out=_scratch.get("rest", after_a, np.float32))
         products.add(0, start, one, one)
         products.add(1, start, other, other)
         products.add(2, start, rest, rest)
-        products.add(3, start, after_a, after_a)
-        products.add(4, start, after_b, after_b)
+        if self._weights:
+            products.add(3, start, after_a, after_a)
+            products.add(4, start, after_b, after_b)
         if not start:
-            dots = far_apart(*(products.total(number, until=one.size) for number in range(3)))
-        if dots:
+            self._dots = far_apart(*(products.total(number, until=one.size) for number in range(3)))
+        if self._dots:
             products.add(5, start, one, other)
         np.abs(rest, out=rest)
         top = np.maximum.reduce(rest)
         if top == 0.0:
-            continue
-        max_abs = max(max_abs, top)
+            return
+        self._max_abs = max(self._max_abs, top)
         flags = _scratch.get("flags", after_a, np.bool_)
-        different += int(np.count_nonzero(np.not_equal(rest, 0.0, out=flags)))
-        fed = [(a[span], b[span]) for a, b in pairs]
-        noise += _take_inherited(rest, one, other, fed, noise_level, allowed)
-        drift = np.subtract(before_a, before_b, out=_scratch.get("drift", after_a, np.float32))
-        np.abs(drift, out=drift)
-        drift *= allowed[0]
-        rest -= drift
+        self._different += int(np.count_nonzero(np.not_equal(rest, 0.0, out=flags)))
+        self._noise += _take_inherited(rest, one, other, start, self._inputs)
+        if difference is None:
+            difference = _scratch.get("drift", after_a, np.float32)
+            np.subtract(before_a, before_b, out=difference)
+        np.abs(difference, out=difference)
+        difference *= self._feedback
+        rest -= difference
         np.maximum(rest, _zeros[: rest.size], out=rest)
         products.add(6, start, rest, rest)
-    square_one, square_other, square_rest, *weights, dot, left = products.totals()
-    before_a, after_a, before_b, after_b = state
-    usable = (
-        good(square_one, lambda: not np.array_equal(before_a, after_a))
-        and good(square_other, lambda: not np.array_equal(before_b, after_b))
-        and good(square_rest, lambda: bool(max_abs > 0.0))
-        and good(weights[0], lambda: bool(after_a.any()))
-        and good(weights[1], lambda: bool(after_b.any()))
-        # Of what is left, squares too small for float32 are too small to count beside the update's.
-        and bool(np.isfinite(left))
-    )
-    if not usable:
-        return None
-    if square_rest == 0.0:
-        dot = square_one
-    elif not dots and not far_apart(square_one, square_other, square_rest):
-        # The law of cosines: exact to the same part of the product of the norms.
-        dot = (square_one + square_other - square_rest) / 2.0
-    elif not dots:
-        dot = _dot_of_moves(state)
-    moves["square_a"], moves["square_b"] = square_one, square_other
-    moves["square_difference"] = square_rest
-    moves["dot"], moves["max_abs"], moves["different"] = dot, max_abs, different
-    return left, noise, weights[0], weights[1]
+
+    def fill_in(
+        self, state: Sequence[Values], moves: NDArray[np.void]
+    ) -> tuple[float, float, float, float] | None:
+        """Write the sums into a record, once all blocks are added.
+
+        Args:
+            state: As for `add`, whole.
+            moves: A record of `SUMS`, of shape (), for the updates, but for their signs, distances
+                in units in the last place, and peak.
+
+        Returns:
+            The squares of what is unexplained, of noise, and of both weights after the step, zeros
+            where these were not wanted. None where it takes float64; nothing is written then.
+        """
+        square_one, square_other, square_rest, *weights, dot, left = self._products.totals()
+        before_a, after_a, before_b, after_b = state
+        usable = (
+            good(square_one, lambda: not np.array_equal(before_a, after_a))
+            and good(square_other, lambda: not np.array_equal(before_b, after_b))
+            and good(square_rest, lambda: bool(self._max_abs > 0.0))
+            and (not self._weights or good(weights[0], lambda: bool(after_a.any())))
+            and (not self._weights or good(weights[1], lambda: bool(after_b.any())))
+            # Squares of what is left that are too small for float32 are too small to count beside
+            # the update's.
+            and bool(np.isfinite(left))
+        )
+        if not usable:
+            return None
+        if square_rest == 0.0:
+            dot = square_one
+        elif not self._dots and not far_apart(square_one, square_other, square_rest):
+            # The law of cosines: exact to the same part of the product of the norms.
+            dot = (square_one + square_other - square_rest) / 2.0
+        elif not self._dots:
+            dot = _dot_of_moves(state)
+        moves["square_a"], moves["square_b"] = square_one, square_other
+        moves["square_difference"], moves["dot"] = square_rest, dot
+        moves["max_abs"], moves["different"] = self._max_abs, self._different
+        moves["same_sign"] = -1
+        return left, self._noise, weights[0], weights[1]
+
+
+def update_sums(
+    state: Sequence[Values], inputs: Inputs, moves: NDArray[np.void]
+) -> tuple[float, float, float, float] | None:
+    """Sum up what an update of a row does; as `UpdateSums.fill_in`."""
+    sums = UpdateSums(state[0].size, inputs)
+    for start in range(0, state[0].size, BLOCK):
+        sums.add(start, [values[start : start + BLOCK] for values in state])
+    return sums.fill_in(state, moves)
 
 
 def _dot_of_moves(state: Sequence[Values]) -> float:
@@ -122,46 +167,37 @@ _zeros = np.zeros(BLOCK, np.float32)
 """To compare with: numpy takes twice as long to compare an array with one number."""
 
 
-def _take_inherited(
-    rest: Values,
-    one: Values,
-    other: Values,
-    pairs: Sequence[Both],
-    noise_level: float | None,
-    shares: Sequence[Any],
-) -> float:
+def _take_inherited(rest: Values, one: Values, other: Values, start: int, inputs: Inputs) -> float:
     """Take from a block of differences of updates what their inputs explain.
 
     Args:
         rest: The magnitudes of the differences, to take it from.
         one: The updates of A, which are lost.
         other: Those of B, which are lost.
-        pairs: As for `update_sums`.
-        noise_level: As for `update_sums`.
-        shares: As for `update_sums`.
+        start: Where the block begins.
+        inputs: What went in, of the whole row.
 
     Returns:
         The square of what is noise.
     """
-    if not pairs:
+    if not inputs.pairs:
         return 0.0
-    _, amplification, amplified = shares
-    noise, first = 0.0, False
+    noise, first, span = 0.0, False, slice(start, start + rest.size)
     inherited: Values | None = None
     flags = _scratch.get("flags", rest, np.bool_)
-    for number, (a, b) in enumerate(pairs):
-        found = _relative(a, b, number)
-        if number == 0 and noise_level is not None:
-            small = np.less_equal(_scratch.get("apart", a, np.float32), noise_level, out=flags)
-            first = bool(small.any())
+    for number, (a, b) in enumerate(inputs.pairs):
+        found = _relative(a[span], b[span], number)
+        if number == 0 and inputs.noise_level is not None:
+            apart = _scratch.get("apart", rest, np.float32)
+            first = bool(np.less_equal(apart, inputs.noise_level, out=flags).any())
         inherited = found if inherited is None else np.maximum(inherited, found, out=inherited)
     assert inherited is not None  # there is a pair at least
     if first:
-        noise = _noise(rest, flags, inherited, amplified)
+        noise = _noise(rest, flags, inherited, np.float32(inputs.amplified))
     np.abs(one, out=one)
     np.abs(other, out=other)
     inherited *= np.maximum(one, other, out=one)
-    inherited *= amplification
+    inherited *= np.float32(inputs.amplification)
     rest -= inherited
     return noise
 

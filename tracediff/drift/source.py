@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tracediff.drift.least import Moments, moments, sparse_moments
 from tracediff.model import Moment
-from tracediff.trace import Run, Sketch, Tensor, statistics_of
+from tracediff.trace import Allocate, Run, Sketch, Tensor, statistics_of
 
 Values = NDArray[Any]
 MOMENTS: tuple[Moment, Moment] = ("before", "after")
@@ -53,7 +53,7 @@ class Source:
         self.digests = np.zeros((2 * len(steps), 2), np.uint64)
         self.versions = np.full(2 * len(steps), -1, np.int32)
         self.sketched = np.zeros(2 * len(steps), bool)
-        self._many = tensor is not None and run.many(tensor)
+        self.many = tensor is not None and run.many(tensor)
         if tensor is None:
             return
         for number, moment in enumerate(MOMENTS if tensor.table == "state" else MOMENTS[:1]):
@@ -115,15 +115,20 @@ class Source:
             found = found.but(moments(rows, error=0.0), where=kept)
         return found
 
-    def read(self, points: NDArray[np.int64]) -> list[Values]:
+    def read(self, points: NDArray[np.int64], *, allocate: Allocate | None = None) -> list[Values]:
         """Return the values at some points, in few arrays of shape (n, ...).
+
+        Args:
+            points: Which.
+            allocate: Gives memory for large values.
 
         Raises:
             DamagedTrace: A value cannot be read or does not match its digest.
         """
         assert self.tensor is not None, "implied values have no shape of their own"
-        if self._many:
-            found = self.run.read_many(self.tensor, self.versions[points], self.digests[points])
+        if self.many:
+            versions, digests = self.versions[points], self.digests[points]
+            found = self.run.read_many(self.tensor, versions, digests, allocate=allocate)
         else:
             found = [
                 self.run.read(self.tensor, int(self.steps[point // 2]), MOMENTS[point % 2])[None]

@@ -71,7 +71,6 @@ def row_sums(
         # What overflows is noticed, and summed up in float64.
         with np.errstate(over="ignore", invalid="ignore"):
             done = [single.value_sums(a[row], b[row], result[row, ...]) for row in range(rows)]
-        result["same_sign"] = -1
         for row in np.flatnonzero(np.logical_not(done)).tolist():
             here = slice(row, row + 1)
             result[here] = row_sums(a[here], b[here], unit=unit)

@@ -18,10 +18,13 @@ from tracediff.drift.cells import (
     equal_cells,
     measured_cells,
     moved_cells,
+    sampled,
     unknown_cells,
 )
 from tracediff.drift.least import least_cells
+from tracediff.drift.long_steps import Kept, is_long, measure_long
 from tracediff.drift.measure import squeezed_shape, ulp_unit
+from tracediff.drift.scratch import Room
 from tracediff.drift.sketched import Fed, estimate_point, estimate_update, of_one_shape
 from tracediff.drift.source import Source, side_by_side
 from tracediff.drift.updates import UPDATE, update_rows
@@ -33,7 +36,7 @@ if TYPE_CHECKING:
 
 NOTHING = Fed()
 """What goes into what no optimizer updates."""
-BLOCK_BYTES = 16 << 20
+BLOCK_BYTES = 32 << 20
 """Values that one block reads, about; a block has one step at least."""
 
 
@@ -88,6 +91,7 @@ class Follower:
     ) -> None:
         self.a, self.b, self.pair = a, b, pair
         self._steps = len(a.steps)
+        self._long = is_long(a, b)
         self._state = pair.role in ("weight", "slot")
         one, other = a.tensor, b.tensor
         both = one is not None and other is not None
@@ -214,8 +218,12 @@ class Follower:
         Raises:
             DamagedTrace: A value cannot be read or does not match its digest.
         """
+        _room.clear()
         first, last = np.searchsorted(self._points, [2 * start, 2 * stop])
-        if last > first:
+        begin, end = np.searchsorted(self._updates, [start, stop])
+        if self._long and (last > first or end > begin):
+            self._measure_long(slice(first, last), self._updates[begin:end])
+        elif last > first:
             self._measure(int(first), int(last))
         first, last = np.searchsorted(self._sketched, [2 * start, 2 * stop])
         for number, point in enumerate(self._sketched[first:last].tolist(), start=int(first)):
@@ -225,9 +233,8 @@ class Follower:
         first, last = np.searchsorted(self._stated, [2 * start, 2 * stop])
         if last > first:
             self._bound(int(first), int(last))
-        first, last = np.searchsorted(self._updates, [start, stop])
-        if last > first:
-            self._measure_updates(self._updates[first:last])
+        if end > begin and not self._long:
+            self._measure_updates(self._updates[begin:end])
         first, last = np.searchsorted(self._sketched_updates, [start, stop])
         for step in self._sketched_updates[first:last].tolist():
             assert self._moves is not None  # there are no such steps otherwise
@@ -263,13 +270,30 @@ class Follower:
         else:
             self._bounds["reshaped"][first:last] = True
 
-    def _measure_updates(self, steps: NDArray[np.int64]) -> None:
-        assert self._update is not None  # there are no steps to update otherwise
-        assert self._moves is not None
-        if not len(steps):
-            return
-        # Steps that the same inputs were kept for and differ in go together.
-        kept = np.zeros((len(steps), max(1, len(self._inputs))), bool)
+    def _measure_long(self, here: slice, steps: NDArray[np.int64]) -> None:
+        points = self._points[here]
+        kept, unknown = self._kept_inputs(steps)
+        self._cells[here], found, moves = measure_long(
+            self.a,
+            self.b,
+            points,
+            steps,
+            inputs=Kept(self._inputs, kept, gradient=self._fed.gradient is not None),
+            other_bits=self._unequal[points],
+            allocate=_room.take,
+        )
+        if self._update is not None and self._moves is not None:
+            # What differs and was not kept may explain all of it.
+            found["unexplained"][unknown] = 0.0
+            self._update[steps], self._moves[steps] = found, moves
+
+    def _kept_inputs(self, steps: NDArray[np.int64]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Say which inputs both runs kept at each step and differ in, and where one was not kept.
+
+        Returns:
+            Flags of shape (steps, inputs) and (steps,).
+        """
+        kept = np.zeros((len(steps), len(self._inputs)), bool)
         unknown = np.zeros(len(steps), bool)
         for number, (a, b) in enumerate(self._inputs):
             points = 2 * steps
@@ -278,6 +302,15 @@ class Follower:
             kept[:, number] = readable & unlike
             observed = a.digests[points].any(axis=1) & b.digests[points].any(axis=1)
             unknown |= unlike & observed & ~readable
+        return kept, unknown
+
+    def _measure_updates(self, steps: NDArray[np.int64]) -> None:
+        assert self._update is not None  # there are no steps to update otherwise
+        assert self._moves is not None
+        if not len(steps):
+            return
+        # Steps that the same inputs were kept for and differ in go together.
+        kept, unknown = self._kept_inputs(steps)
         patterns, group = np.unique(kept, axis=0, return_inverse=True)
         for number, pattern in enumerate(patterns):
             self._measure_group(
@@ -293,9 +326,11 @@ class Follower:
     ) -> None:
         assert self._update is not None
         assert self._moves is not None
-        lists = [self.a.read(2 * steps), self.a.read(2 * steps + 1)]
-        lists += [self.b.read(2 * steps), self.b.read(2 * steps + 1)]
-        lists += [side.read(2 * steps) for pair in inputs for side in pair]
+        ends = [
+            (side, points) for side in (self.a, self.b) for points in (2 * steps, 2 * steps + 1)
+        ]
+        ends += [(side, 2 * steps) for pair in inputs for side in pair]
+        lists = [side.read(points, allocate=_room.take) for side, points in ends]
         for start, arrays in side_by_side(*lists):
             here = steps[start : start + len(arrays[0])]
             shapes = {squeezed_shape(array.shape[1:]) for array in arrays[:4]}
@@ -310,7 +345,8 @@ class Follower:
                 unit=ulp_unit(rows[0].dtype, rows[2].dtype),
             )
             self._update[here] = found
-            self._moves[here] = moved_cells(rows[:4], moves)
+            samples = [sampled(values) for values in rows[:4]]
+            self._moves[here] = moved_cells(samples, moves, size=rows[0].shape[1])
 
     def track(self) -> Track:
         """Return what was found, once all blocks are done."""
@@ -335,6 +371,7 @@ class Follower:
 
 
 _FED = ("input", "label", "sample_weight")
+_room = Room()
 
 _MIX = np.array(
     [0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93], np.uint64

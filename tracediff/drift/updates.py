@@ -11,7 +11,7 @@ import numpy as np
 from tracediff.drift.products import square
 from tracediff.drift.scratch import Scratch
 from tracediff.drift.single import suits
-from tracediff.drift.single_updates import update_sums
+from tracediff.drift.single_updates import Inputs, update_sums
 from tracediff.drift.sums import BLOCK, SHORT, SUMS, block_sums, cuts, dots, total
 
 if TYPE_CHECKING:
@@ -110,11 +110,10 @@ def update_rows(
     usable = gradient is not None and gradient[0].shape == shape == gradient[1].shape
     pairs = [gradient] if usable and gradient is not None else []
     pairs += [pair for pair in slots if pair[0].shape == shape == pair[1].shape]
-    result, moves = np.zeros(rows, UPDATE), np.zeros(rows, SUMS)
+    moves = np.zeros(rows, SUMS)
     noise_level = np.zeros(rows)
     if usable and gradient is not None:
-        squares = np.maximum(_squares(gradient[0]), _squares(gradient[1]))
-        noise_level = NOISE_LEVEL * np.sqrt(squares / max(1, elements))
+        noise_level = noise_levels(*gradient)
     squares = np.zeros((rows, len(_SQUARES)))
     for row, cut in _left_over(state, pairs, noise_level if usable else None, squares, moves):
         with np.errstate(over="ignore", invalid="ignore"):
@@ -126,13 +125,36 @@ def update_rows(
             )
         squares[row] += found
         moves[row] = moved if elements <= SHORT else total(np.concatenate([moves[row], moved]))
+    return update_records(squares, moves), moves
+
+
+def update_records(squares: NDArray[np.float64], moves: NDArray[np.void]) -> NDArray[np.void]:
+    """Return records of `UPDATE`.
+
+    Args:
+        squares: Of what is unexplained, of noise, and of both weights after the step; shape
+            (updates, 4).
+        moves: The sums of the updates as such, a record of `SUMS` each.
+    """
+    result = np.zeros(len(moves), UPDATE)
     norms = dict(zip(_SQUARES, np.sqrt(squares).T, strict=True))
     result["present"] = True
     larger = np.maximum(moves["square_a"], moves["square_b"])
     result["norm"], result["norm_difference"] = np.sqrt(larger), np.sqrt(moves["square_difference"])
     result["unexplained"], result["noise"] = norms["unexplained"], norms["noise"]
     result["weight_norm"] = np.maximum(norms["after_a"], norms["after_b"])
-    return result, moves
+    return result
+
+
+def noise_levels(a: Values, b: Values) -> NDArray[np.float64]:
+    """Return up to where differences of elements of a gradient are rounding, for each row."""
+    squares = np.maximum(_squares(a), _squares(b))
+    return np.asarray(NOISE_LEVEL * np.sqrt(squares / max(1, a.shape[1])))
+
+
+def inputs_of(pairs: Sequence[Both], noise_level: float | None) -> Inputs:
+    """Return what went into an update of a row, with the shares that this module names."""
+    return Inputs(pairs, noise_level, STATE_FEEDBACK, AMPLIFICATION, _AMPLIFIED)
 
 
 _SQUARES = ("unexplained", "noise", "after_a", "after_b")
@@ -148,20 +170,15 @@ def _left_over(
     """Sum up long rows of float32, and yield the `cuts` of all that take float64."""
     rows, elements = state[0].shape
     every = [*state, *(array for pair in pairs for array in pair)]
-    shares = STATE_FEEDBACK, AMPLIFICATION, _AMPLIFIED
     done = np.zeros(rows, bool)
     for number in range(rows if elements > SHORT and suits(*every) else 0):
         with np.errstate(over="ignore", invalid="ignore"):
-            found = update_sums(
-                [x[number] for x in state],
-                [(x[number], y[number]) for x, y in pairs],
-                noise_level=None if noise_level is None else float(noise_level[number]),
-                shares=shares,
-                moves=moves[number, ...],
-            )
+            level = None if noise_level is None else float(noise_level[number])
+            inputs = inputs_of([(x[number], y[number]) for x, y in pairs], level)
+            found = update_sums([x[number] for x in state], inputs, moves[number, ...])
         if found is not None:
             done[number] = True
-            squares[number], moves["same_sign"][number] = found, -1
+            squares[number] = found
     for row, cut in cuts(rows, elements):
         if not done[row].all():
             yield row, cut

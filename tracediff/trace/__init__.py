@@ -25,6 +25,7 @@ from tracediff.trace._tensor import Tensor as Tensor
 from tracediff.trace._trace import FORMAT as FORMAT
 from tracediff.trace._trace import Trace as Trace
 from tracediff.trace._trace import open_trace as open_trace
+from tracediff.trace._values import Allocate as Allocate
 from tracediff.trace._values import SparseRows as SparseRows
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "FORMAT",
     "MOMENT_ERROR",
     "SKETCH_ERROR",
+    "Allocate",
     "Event",
     "ExternalChange",
     "LayerSummary",

@@ -26,7 +26,7 @@ from tracediff.trace._statistics import Statistics, from_row, statistics_of
 from tracediff.trace._store import TraceFiles, as_object, damaged
 from tracediff.trace._summaries import Summaries
 from tracediff.trace._tensor import Tensor, parse_tensors
-from tracediff.trace._values import SparseRows, row_digests_of
+from tracediff.trace._values import Allocate, SparseRows, row_digests_of
 from tracediff.trace._verified import VerifiedValues, sparse_rows
 
 if TYPE_CHECKING:
@@ -328,7 +328,12 @@ class Run:
         return recorded.layout == "fixed" and recorded.path is not None
 
     def read_many(
-        self, tensor: Tensor, versions: NDArray[np.int32], digests: NDArray[np.uint64]
+        self,
+        tensor: Tensor,
+        versions: NDArray[np.int32],
+        digests: NDArray[np.uint64],
+        *,
+        allocate: Allocate | None = None,
     ) -> list[NDArray[Any]]:
         """Return several values, many to an array: what `read` returns, for whole runs of steps.
 
@@ -338,15 +343,17 @@ class Run:
             tensor: A tensor that `many` is true of.
             versions: Which values, as `versions` numbers them.
             digests: Their digests; uint64 (values, 2).
+            allocate: Gives memory for large values that are not kept in the cache then.
 
         Returns:
-            Read-only arrays of shape (n, *shape), which hold the values one after the other.
+            Arrays of shape (n, *shape), which hold the values one after the other and are not to
+            be written to.
 
         Raises:
             DamagedTrace: What is stored is not what was recorded.
         """
         what = f"{self.path}: {tensor.role} {tensor.name}"
-        return self._values.read_many(self._resolve(tensor), versions, digests, what)
+        return self._values.read_many(self._resolve(tensor), versions, digests, what, allocate)
 
     def external_changes(self) -> tuple[ExternalChange, ...]:
         """Return what changed between steps by something other than the optimizer, in order."""

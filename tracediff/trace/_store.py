@@ -6,7 +6,6 @@ Knows nothing of training: what the groups and arrays mean is decided by the mod
 from __future__ import annotations
 
 import math
-import mmap
 import os
 import re
 import warnings
@@ -28,17 +27,14 @@ from tracediff.errors import (
     UnsupportedFormat,
     did_you_mean,
 )
+from tracediff.trace._plain import read_rows
 
 if TYPE_CHECKING:
-    from io import BufferedReader
-
     from numpy.typing import NDArray
     from zarr.abc.store import ByteRequest, Store
     from zarr.core.buffer import Buffer, BufferPrototype
 
 _DAMAGE_HINT = "restore the trace from a copy, or record it again"
-_MAPPED = 4 << 20
-"""Bytes from which on they are mapped: each map keeps a file open, and caches keep many blocks."""
 _CHUNK_NAME = re.compile(r"\d+([./]\d+)*")
 
 
@@ -117,49 +113,35 @@ class StoredArray:
                 f"{self.where} holds {self.shape[0]} rows, at least {stop} expected",
                 hint=_DAMAGE_HINT,
             )
-        if columns == slice(None):
-            found = self._directly(start, stop)
-            if found is not None:
+        if columns == slice(None) and self._within_a_chunk(start, stop):
+            found = np.empty((stop - start, *self.shape[1:]), self.dtype)
+            if self.read_into(start, found):
                 return found
         selection = (slice(start, stop), columns) if len(self.shape) > 1 else slice(start, stop)
         with _translated(self.where):
             return np.asarray(self._array[selection])
 
-    def _directly(self, start: int, stop: int) -> NDArray[Any] | None:
-        """Return rows of one chunk from its file; None where that takes zarr, or ends in an error.
+    def _within_a_chunk(self, start: int, stop: int) -> bool:
+        return stop > start and start // self.chunk_rows == (stop - 1) // self.chunk_rows
 
-        Zarr needs about a millisecond a chunk, during which no other thread does any work. Many
-        bytes are mapped and not copied; the recorder never shortens a file that it has written.
+    def read_into(self, start: int, out: NDArray[Any]) -> bool:
+        """Fill ``out`` with the rows from ``start`` on, and say whether that was possible.
+
+        It is not where they are compressed, of several chunks, or not all there; `read` is to be
+        asked then, and knows what is wrong.
+
+        Args:
+            start: The first row.
+            out: Contiguous, of the dtype and the shape of the rows, one row at least.
         """
-        chunk, first = divmod(start, self.chunk_rows)
-        if self.chunk_files is None or first + stop - start > self.chunk_rows or stop == start:
-            return None
-        elements = math.prod(self.shape[1:])
-        size = elements * self.dtype.itemsize
-        try:
-            with Path(self.chunk_files.format(chunk)).open("rb") as file:
-                if os.fstat(file.fileno()).st_size != self.chunk_rows * size:
-                    return None
-                count = (stop - start) * elements
-                if count * self.dtype.itemsize >= _MAPPED:
-                    found = np.frombuffer(_mapped(file), self.dtype, count, first * size)
-                else:
-                    found = np.fromfile(file, self.dtype, count, offset=first * size)
-        except OSError:
-            return None
-        return found.reshape(stop - start, *self.shape[1:]) if found.size == count else None
+        if self.chunk_files is None or start + len(out) > self.shape[0]:
+            return False
+        return read_rows(self.chunk_files, start, out, chunk_rows=self.chunk_rows)
 
     def bytes_on_disk(self) -> int:
         """Return the size of the chunks and the metadata of this array in the store."""
         with _translated(self.where):
             return int(self._array.nbytes_stored())
-
-
-def _mapped(file: BufferedReader) -> mmap.mmap:
-    whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    if hasattr(mmap, "MADV_WILLNEED"):
-        whole.madvise(mmap.MADV_WILLNEED)
-    return whole
 
 
 class TraceFiles:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import xxhash
@@ -17,9 +17,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _WORD = 0xFFFF_FFFF_FFFF_FFFF
-_FEW = 8
-"""Of less than this part of an uncompressed chunk of large rows only the rows wanted are read."""
 _LARGE = 16 << 10
+"""Bytes of a row from which on no more of an uncompressed chunk is read than the rows wanted."""
+_AT_ONCE = 1 << 20
+"""Bytes of values that are read before they are verified."""
+
+Allocate: TypeAlias = "Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]"
+"""Gives memory for an array of some shape and dtype."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +113,10 @@ class ValueReader(Protocol):
         ...
 
 
-def _apart(array: StoredArray, rows: int) -> bool:
-    """Say whether to read some rows of a chunk by themselves and not the whole of it."""
+def _apart(array: StoredArray) -> bool:
+    """Say whether to read rows by themselves and not the whole of their chunk."""
     size = math.prod(array.shape[1:]) * array.dtype.itemsize
-    return array.chunk_files is not None and rows * _FEW < array.chunk_rows and size >= _LARGE
+    return array.chunk_files is not None and size >= _LARGE
 
 
 def _rows_of(array: StoredArray, start: int, stop: int, cache: BlockCache) -> NDArray[Any]:
@@ -129,7 +133,7 @@ def _rows_of(array: StoredArray, start: int, stop: int, cache: BlockCache) -> ND
 
         inside = slice(max(start, first), min(stop, last))
         key = (array.where, block)
-        if _apart(array, inside.stop - inside.start) and key not in cache:
+        if _apart(array) and key not in cache:
             result[inside.start - start : inside.stop - start] = array.read(
                 inside.start, inside.stop
             )
@@ -165,36 +169,49 @@ class FixedValues:
         chunk = version // rows
         return chunk, chunk * rows, (chunk + 1) * rows - 1
 
-    def runs(self, versions: NDArray[np.int32]) -> list[NDArray[Any]]:
-        """Return values in few arrays, one after the other; read-only, of decoded chunks.
+    def runs(
+        self, versions: NDArray[np.int32], allocate: Allocate | None = None
+    ) -> Iterator[NDArray[Any]]:
+        """Yield values in few arrays, one after the other.
 
         Args:
-            versions: Which values; where they follow each other within a chunk nothing is copied.
+            versions: Which values.
+            allocate: Gives memory for large values that can be read as they are; without it, they
+                are read-only parts of decoded chunks.
         """
         array = self._array
         if len(versions) and int(versions.max()) >= array.shape[0]:
             raise damaged(
                 f"{array.where} ends at {array.shape[0]}, a value is number {versions.max()}"
             )
-        chunks = versions // array.chunk_rows
-        breaks = np.flatnonzero((np.diff(versions) != 1) | (np.diff(chunks) != 0)) + 1
-        found = []
-        for part in np.split(versions, breaks):
-            if not len(part):
+        size = math.prod(array.shape[1:]) * array.dtype.itemsize
+        for part in _consecutive(versions, array.chunk_rows):
+            key = (array.where, int(part[0]) // array.chunk_rows)
+            if allocate is None or size < _LARGE or key in self._cache:
+                yield self._decoded(part, key)
                 continue
-            first = int(part[0]) // array.chunk_rows * array.chunk_rows
-            last = min(first + array.chunk_rows, array.shape[0])
+            # What is verified right after it was read is in the cache of a core then.
+            count = max(1, _AT_ONCE // size)
+            for piece in np.split(part, range(count, len(part), count)):
+                found = allocate((len(piece), *array.shape[1:]), array.dtype)
+                yield found if array.read_into(int(piece[0]), found) else self._decoded(piece, key)
 
-            def load(first: int = first, last: int = last) -> NDArray[Any]:
-                return array.read(first, last)
+    def _decoded(self, versions: NDArray[np.int32], key: tuple[str, int]) -> NDArray[Any]:
+        """Return consecutive values of one chunk."""
+        array, start, stop = self._array, int(versions[0]), int(versions[-1]) + 1
+        first = start // array.chunk_rows * array.chunk_rows
+        last = min(first + array.chunk_rows, array.shape[0])
+        if _apart(array) and key not in self._cache:
+            return array.read(start, stop)
+        rows = self._cache.get(key, lambda: array.read(first, last))
+        return rows[start - first : stop - first]
 
-            key = (array.where, first // array.chunk_rows)
-            if _apart(array, len(part)) and key not in self._cache:
-                found.append(array.read(int(part[0]), int(part[-1]) + 1))
-                continue
-            rows = self._cache.get(key, load)
-            found.append(rows[int(part[0]) - first : int(part[-1]) - first + 1])
-        return found
+
+def _consecutive(versions: NDArray[np.int32], chunk_rows: int) -> Iterator[NDArray[np.int32]]:
+    """Cut versions where one does not follow the other within a chunk."""
+    chunks = versions // chunk_rows
+    breaks = np.flatnonzero((np.diff(versions) != 1) | (np.diff(chunks) != 0)) + 1
+    yield from (part for part in np.split(versions, breaks) if len(part))
 
 
 class RaggedValues:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from tracediff.trace._cache import BlockCache
 from tracediff.trace._cells import MOMENTS, Cells
 from tracediff.trace._store import TraceFiles, damaged
 from tracediff.trace._tensor import Tensor
-from tracediff.trace._values import FixedValues, RaggedValues, SparseRows, ValueReader
+from tracediff.trace._values import Allocate, FixedValues, RaggedValues, SparseRows, ValueReader
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -89,18 +90,14 @@ class VerifiedValues:
         versions: NDArray[np.int32],
         digests: NDArray[np.uint64],
         what: str,
+        allocate: Allocate | None = None,
     ) -> list[NDArray[Any]]:
         """Return several values of a tensor of one shape, many to an array, as `Run.read_many`."""
         reader = self._reader(tensor)
         assert isinstance(reader, FixedValues), "the caller asks only for what `many` allows"
         verified = self._verified.setdefault(tensor.key, np.zeros(2 * self._steps + 2, bool))
         found, start = [], 0
-        try:
-            runs = reader.runs(versions)
-        except DamagedTrace as error:
-            version = _first_damaged(reader, versions)
-            raise self._with_steps(tensor, reader, version, what, error) from error
-        for values in runs:
+        for values in self._runs(tensor, reader, versions, what, allocate):
             if not _values.matches(values.dtype, tensor.dtype):
                 raise damaged(f"{what} is stored as {values.dtype.name}, not as {tensor.dtype}")
             here = slice(start, start + len(values))
@@ -116,6 +113,20 @@ class VerifiedValues:
                 verified[versions[here]] = True
             found.append(_values.decoded(values, tensor.dtype))
         return found
+
+    def _runs(
+        self,
+        tensor: Tensor,
+        reader: FixedValues,
+        versions: NDArray[np.int32],
+        what: str,
+        allocate: Allocate | None,
+    ) -> Iterator[NDArray[Any]]:
+        try:
+            yield from reader.runs(versions, allocate)
+        except DamagedTrace as error:
+            version = _first_damaged(reader, versions)
+            raise self._with_steps(tensor, reader, version, what, error) from error
 
     def _with_steps(
         self, tensor: Tensor, reader: ValueReader, version: int, what: str, error: DamagedTrace
