@@ -332,6 +332,7 @@ def test_mixed_precision_records_every_state(ways):
     # Given a model in half precision, whose weights are kept in single precision
     way = ways["mixed_precision"]
     run = way.run
+    assert way.facts["computes_in"] == "float16"
     assert run.steps == 6
     assert_ends(way)
     for step, (x, y) in enumerate(batches_of(way.arrays["x"], way.arrays["y"])):
