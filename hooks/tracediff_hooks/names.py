@@ -38,6 +38,21 @@ def is_model(layer: Any) -> bool:
     )
 
 
+def is_metric(layer: Any) -> bool:
+    """Whether a layer is a metric: tf.keras takes one that is held by an attribute for a layer."""
+    return any(cls.__name__ == "Metric" for cls in type(layer).__mro__)
+
+
+def weights_of(layer: Any) -> List[Any]:
+    """The variables among a layer's weights: tf.keras 2.3 puts lookup tables there, too."""
+    return [variable for variable in layer.weights if hasattr(variable, "name")]
+
+
+def holds_tables(model: Any) -> bool:
+    """Whether a model's weights include what is no variable, such as the table of a lookup."""
+    return len(weights_of(model)) < len(model.weights)
+
+
 def class_name(layer: Any) -> str:
     """The layer's class without the suffix by which tf.keras tells its generations apart."""
     return re.sub(r"V[12]$", "", type(layer).__name__)
@@ -100,7 +115,7 @@ def named_layers(model: Any, auto_named: AutoNamed) -> List[NamedLayer]:
     """
     seen: Set[int] = set()
     result = list(_walk(model, "", auto_named, seen))
-    left = [v for v in model.weights if id(v) not in seen]
+    left = [v for v in weights_of(model) if id(v) not in seen]
     if left:
         # Weights that a subclassed model made for itself.
         name = snake_case(type(model).__name__)
@@ -113,17 +128,21 @@ def named_layers(model: Any, auto_named: AutoNamed) -> List[NamedLayer]:
 def _walk(model: Any, prefix: str, auto_named: AutoNamed, seen: Set[int]) -> Iterator[NamedLayer]:
     namer = _Namer(auto_named)
     for layer in model.layers:
+        if is_metric(layer):
+            seen.update(id(variable) for variable in layer.weights)
+            continue
         name = prefix + namer.name(layer)
         if is_model(layer):
             yield from _walk(layer, name + "/", auto_named, seen)
-            rest = [v for v in layer.weights if id(v) not in seen]
+            rest = [v for v in weights_of(layer) if id(v) not in seen]
             located = [("", layer, variable) for variable in rest]
         else:
             places: Dict[int, Tuple[str, Any]] = {}
             _locate(layer, "", places, set())
+            seen.update(v for v, (_, owner) in places.items() if is_metric(owner))
             located = [
                 (*places.get(id(variable), ("", layer)), variable)
-                for variable in layer.weights
+                for variable in weights_of(layer)
                 if id(variable) not in seen
             ]
         seen.update(id(variable) for _, _, variable in located)

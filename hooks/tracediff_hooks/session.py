@@ -18,7 +18,7 @@ from tracediff_hooks.describe import (
     describe_optimizer,
     describe_stack,
 )
-from tracediff_hooks.names import NamedLayer
+from tracediff_hooks.names import NamedLayer, holds_tables
 from tracediff_hooks.outputs import Activations, OutputChoice
 from tracediff_hooks.random_layers import draws, switched_off
 from tracediff_hooks.recorder import Recorder
@@ -297,6 +297,11 @@ class Session:
             bytes_per_step=size,
             expected_steps=self.expected_steps(),
         )
+        if holds_tables(model):
+            self.event(
+                "not-recorded",
+                "the model has lookup tables among its weights; they are not recorded",
+            )
 
     def _capture(
         self, stack: StackDescription, model: Any, layers: Sequence[NamedLayer]

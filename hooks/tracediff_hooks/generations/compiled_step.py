@@ -74,6 +74,7 @@ class CompiledStepHook(abc.ABC):
         self._copies = Copies(session.event)
         self._tracing = 0
         self._probed = contextlib.ExitStack()
+        self._ahead: Dict[Key, np.ndarray] = {}
         self.used: Set[int] = set()
         self.probed: List[Any] = []
 
@@ -359,8 +360,28 @@ class CompiledStepHook(abc.ABC):
                 rates["learning_rate", name + "/learning_rate"] = rate
         return self._before(), rates
 
+    def begin_forward(self) -> None:
+        """Reads what the forward pass of a hand-written step may change, such as moving averages.
+
+        The pass runs ahead of the update, at which the rest of the state is read.
+        """
+        self._ahead = {
+            tensor.key: self._kept(tensor.variable)
+            for tensor in self._state
+            if tensor.spec.role == "weight" and not tensor.spec.trainable
+        }
+
+    def end_forward(self) -> None:
+        """The update that followed is over."""
+        self._ahead = {}
+
+    def _kept(self, variable: Any) -> np.ndarray:
+        """The value of a variable in memory that nobody writes to."""
+        return view(self._native(variable))
+
     def _before(self) -> Dict[Key, np.ndarray]:
-        return self._session.before(self._model, self._after())
+        state = {**self._after(), **self._ahead}
+        return self._session.before(self._model, state)
 
     def record(
         self,
@@ -378,8 +399,8 @@ class CompiledStepHook(abc.ABC):
         names = {id(t.variable): t.spec.name for t in self._state if t.spec.role == "weight"}
         optimizers = self.optimizers()
         observed, aliases = self._taps.values(taps, names)
-        for message in self._taps.unrecordable:
-            self._session.event("no-gradients", message)
+        for kind, message in self._taps.unrecordable:
+            self._session.event(kind, message)
         if self.sees_scaled and any(scales_the_loss(one) for _, one in optimizers):
             self._session.event(
                 "scaled-gradients",

@@ -40,13 +40,16 @@ class HandWrittenLoop:
         self._calls: List[Tuple[Any, Any]] = []
         self._compiled: Dict[int, Tuple[Any, Any]] = {}
         self._busy = False
+        self._forward = False
         self._first_rates: Dict[Key, Value] = {}
 
     def attach(self) -> None:
         """Begins to watch every optimizer of the framework, and which layers are called."""
         for owner, name in self._hook._update_methods():
             self._watch(owner, name)
-        self._watching.enter_context(layer_calls(self._hook._layer_class(), self._saw_call))
+        self._watching.enter_context(
+            layer_calls(self._hook._layer_class(), self._saw_call, self._begins_call)
+        )
 
     def _watch(self, owner: Any, name: str) -> None:
         original = getattr(owner, name)
@@ -67,9 +70,21 @@ class HandWrittenLoop:
         """Takes what the script tells of the step that it is about to make."""
         self._told.update(told)
 
+    def _is_forward(self) -> bool:
+        """Whether a layer that is called at this moment is part of a step of the script's."""
+        hook = self._hook
+        if self._busy or hook.tracing:
+            return False
+        return bool(hook._runs_eagerly() and hook._notes_gradients())
+
+    def _begins_call(self, layer: Any) -> None:
+        if layer is self._hook._model and not self._forward and self._is_forward():
+            self._forward = True
+            self._hook.session.guard(self._hook.begin_forward)
+
     def _saw_call(self, layer: Any, inputs: Any, outputs: Any) -> None:
         hook = self._hook
-        if self._busy or hook.tracing or not hook._runs_eagerly() or not hook._notes_gradients():
+        if not self._is_forward():
             return
         if layer is hook._model and inputs:
             self._seen.append((layer, inputs[0]))
@@ -102,7 +117,8 @@ class HandWrittenLoop:
         try:
             return self._eager_update(optimizer, call, args, kwargs, pairs)
         finally:
-            self._busy = False
+            self._busy = self._forward = False
+            hook.end_forward()
             self._told, self._seen, self._calls = {}, [], []
 
     def _traced_update(

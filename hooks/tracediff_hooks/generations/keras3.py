@@ -5,6 +5,7 @@ gradient has one more reader; `private_copy` keeps it from that.
 """
 
 import contextlib
+import itertools
 import sys
 from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.compiled_step import CompiledStepHook
+from tracediff_hooks.generations.peeking import Peeking
 from tracediff_hooks.generations.private_copy import private_copy
 from tracediff_hooks.generations.slot_lists import slot_lists
 from tracediff_hooks.generations.step_taps import StepTaps, replaced, view
@@ -61,15 +63,34 @@ class Keras3Hook(CompiledStepHook):
             type(model).make_train_function(model, force=True)
         function = model.train_function
 
+        ahead: List[Peeking] = []
+
+        def batches(iterator: Any) -> Iterator[Any]:
+            """What each step of a group is to be called with."""
+            if steps == 1:
+                yield iterator
+            elif self.replicas > 1:
+                # What is passed on would have to be parted among the replicas once more.
+                for _ in range(min(steps, self._left_in_epoch() or steps)):
+                    yield iterator
+            elif not hasattr(iterator, "get_next_as_optional"):
+                for data in itertools.islice(iterator, steps):
+                    yield iter([data])
+            else:
+                ahead[:] = ahead or [Peeking(self._tensorflow, iterator)]
+                yield from ahead[0].batches(iterator, steps)
+
         def train_function(iterator: Any) -> Any:
             logs = None
             try:
                 with replaced(model, "steps_per_execution", 1):
-                    for _ in range(min(steps, self._left_in_epoch() or steps)):
-                        logs = self._call(function, iterator)
+                    for fed in batches(iterator):
+                        logs = self._call(function, fed)
             except (StopIteration, self._tensorflow.errors.OutOfRangeError):
                 if logs is None:
                     raise
+            if logs is None:
+                raise StopIteration
             return logs
 
         return train_function

@@ -111,10 +111,14 @@ class Keras3TorchHook(Keras3Hook):
 
     def _before(self) -> Dict[Key, np.ndarray]:
         state = {t.key: on_host(t.variable.value) for t in self._state}
+        state.update(self._ahead)
         return self._session.before(self._model, state)
 
+    def _kept(self, variable: Any) -> np.ndarray:
+        return np.array(on_host(variable.value))
+
     def _after(self) -> Dict[Key, np.ndarray]:
-        return {t.key: np.array(on_host(t.variable.value)) for t in self._state}
+        return {t.key: self._kept(t.variable) for t in self._state}
 
     def _learning_rate(self, optimizer: Any) -> Optional[np.ndarray]:
         return np.array(on_host(optimizer.learning_rate))

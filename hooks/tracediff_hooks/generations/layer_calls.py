@@ -3,14 +3,16 @@
 import contextlib
 import functools
 import threading
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, Optional
 
 Saw = Callable[[Any, Any, Any], None]
 """Is told a layer, the positional arguments of its call, and what it put out."""
 
 
 @contextlib.contextmanager
-def layer_calls(base: Any, saw: Saw) -> Iterator[None]:
+def layer_calls(
+    base: Any, saw: Saw, begins: Optional[Callable[[Any], None]] = None
+) -> Iterator[None]:
     """Tells of every call of a layer in this thread, for the duration of a block.
 
     Of replicas, which run a step in a thread each, it tells of the calls in all of these.
@@ -21,6 +23,7 @@ def layer_calls(base: Any, saw: Saw) -> Iterator[None]:
     Args:
         base: the framework's class of all layers.
         saw: is told of each call, after it.
+        begins: is told the layer ahead of each call.
     """
     original = base.__call__
     thread, replicated = threading.get_ident(), _in_replica()
@@ -28,8 +31,11 @@ def layer_calls(base: Any, saw: Saw) -> Iterator[None]:
     # Under the framework's own module name autograph leaves it alone.
     @functools.wraps(original)
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        watched = threading.get_ident() == thread or (replicated and _in_replica())
+        if watched and begins is not None:
+            begins(layer)
         outputs = original(layer, *args, **kwargs)
-        if threading.get_ident() == thread or (replicated and _in_replica()):
+        if watched:
             saw(layer, args or tuple(kwargs.values()), outputs)
         return outputs
 

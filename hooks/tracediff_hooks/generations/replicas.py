@@ -64,7 +64,7 @@ class ReplicaTaps:
         self._strategy = strategy
         self._each = [new_taps() for _ in range(strategy.num_replicas_in_sync)]
         self._first: Optional[Dict[str, Any]] = None
-        self._left_out: List[str] = []
+        self._left_out: List[Tuple[str, str]] = []
 
     @property
     def _own(self) -> StepTaps:
@@ -112,9 +112,14 @@ class ReplicaTaps:
         return self._each[0].places
 
     @property
-    def unrecordable(self) -> List[str]:
+    def graph(self) -> Any:
+        """The graph into which this replica's step is traced; None where it runs eagerly."""
+        return self._own.graph
+
+    @property
+    def unrecordable(self) -> List[Tuple[str, str]]:
         """What cannot leave the step on any replica."""
-        said = [message for taps in self._each for message in taps.unrecordable]
+        said = [event for taps in self._each for event in taps.unrecordable]
         return list(dict.fromkeys(said + self._left_out))
 
     def outputs(
@@ -199,9 +204,8 @@ class ReplicaTaps:
             if value is not None:
                 together[key] = value
                 continue
-            self._left_out.append(
-                f"{key[1]} is not recorded: its shape is another one on each replica"
-            )
+            message = f"{key[1]} is not recorded: its shape is another one on each replica"
+            self._left_out.append(("not-recorded", message))
         return together, aliases
 
 

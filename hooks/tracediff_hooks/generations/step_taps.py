@@ -107,7 +107,12 @@ class StepTaps:
         self.scratch: Dict[str, Any] = {}
         self.calls: List[Tuple[Any, Any]] = []
         self.places: Dict[str, str] = {}
-        self.unrecordable: List[str] = []
+        self.unrecordable: List[Tuple[str, str]] = []
+
+    @property
+    def graph(self) -> Any:
+        """The graph into which the step is traced; None where it runs eagerly."""
+        return self._graph
 
     @contextlib.contextmanager
     def collect(self) -> Iterator[None]:
@@ -183,9 +188,10 @@ class StepTaps:
         self.calls = []
         self.places = {}
         if self._twice:
-            self.unrecordable.append(
+            self._leave_out(
+                "no-gradients",
                 "a step updates the same weights more than once: the gradients of its last update "
-                "are recorded"
+                "are recorded",
             )
         self._same = set()
         flat: Dict[str, Any] = {}
@@ -220,12 +226,11 @@ class StepTaps:
         copied: Dict[Any, Any] = {}
         for position, output in enumerate(activations):
             if not self._reachable(output.value):
-                message = (
+                self._leave_out(
+                    "not-recorded",
                     f"what {output.layer} puts out is computed inside a loop, a conditional or a "
-                    "derivative and cannot leave the step; it is not recorded"
+                    "derivative and cannot leave the step; it is not recorded",
                 )
-                if message not in self.unrecordable:
-                    self.unrecordable.append(message)
             elif self._carries(output.value):
                 self.places[output.name] = output.layer
                 flat[f"activation {position:06d} {output.name}"] = self._private(
@@ -245,9 +250,7 @@ class StepTaps:
             "resource",
             "variant",
         ):
-            message = f"a batch tensor of dtype {dtype.name} is not recorded"
-            if message not in self.unrecordable:
-                self.unrecordable.append(message)
+            self._leave_out("not-recorded", f"a tensor of dtype {dtype.name} is not recorded")
             return False
         return hasattr(tensor, "dtype")
 
@@ -255,12 +258,16 @@ class StepTaps:
         return self._graph is None or getattr(tensor, "graph", self._graph) is self._graph
 
     def _unreachable(self) -> None:
-        message = (
+        self._leave_out(
+            "no-gradients",
             "gradients computed inside a conditional (loss scaling, gradient accumulation) cannot "
-            "leave the step; those that are applied are not recorded"
+            "leave the step; those that are applied are not recorded",
         )
-        if message not in self.unrecordable:
-            self.unrecordable.append(message)
+
+    def _leave_out(self, kind: str, message: str) -> None:
+        """Notes as an event what cannot be recorded."""
+        if (kind, message) not in self.unrecordable:
+            self.unrecordable.append((kind, message))
 
     def values(
         self, taps: Mapping[str, Any], weight_names: Mapping[int, str]

@@ -2,12 +2,13 @@
 
 import contextlib
 import sys
-from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.compiled_step import CompiledStepHook
+from tracediff_hooks.generations.graph_draws import draws
 from tracediff_hooks.generations.optimizer_v2 import slot_of
 from tracediff_hooks.generations.step_taps import StepTaps, replaced, view
 from tracediff_hooks.names import named_layers, optimizer_variable_name, slot_name, variable_name
@@ -19,9 +20,14 @@ from tracediff_hooks.state import (
     weight_tensors,
 )
 
+OTHER_DRAWS = "steps_per_execution: other random numbers are drawn than without the recorder"
+
 
 class TfFunctionHook(CompiledStepHook):
     """Records a tf.keras model from `attach` to `detach`."""
+
+    _grouped = False
+    _draws_otherwise = False
 
     @property
     def _backend(self) -> Any:
@@ -34,6 +40,7 @@ class TfFunctionHook(CompiledStepHook):
     def _compile(self) -> Callable[[Any], Any]:
         model = self._model
         steps = int(model._steps_per_execution.numpy())
+        self._grouped = steps > 1
         build = type(model).make_train_function
         if steps == 1:
             function = build(model)
@@ -53,6 +60,28 @@ class TfFunctionHook(CompiledStepHook):
             return logs
 
         return train_function
+
+    def outputs(self, data: Any) -> Dict[str, Any]:
+        """What the step that was noted last is to return besides its own result."""
+        graph = self._taps.graph
+        self._draws_otherwise = bool(
+            self._grouped and graph is not None and self._session.guard(self._other_draws, graph)
+        )
+        if self._draws_otherwise:
+            self._session.event(
+                "disturbs",
+                "with steps_per_execution above 1 this model draws other random numbers while it "
+                "is recorded, step by step, than it would without; with steps_per_execution=1 it "
+                "draws the same",
+            )
+        return super().outputs(data)
+
+    def _other_draws(self, graph: Any) -> bool:
+        """Whether the framework's own loop over several steps would draw other random numbers.
+
+        It has the step twice, ahead of the loop and in it, each with streams of its own.
+        """
+        return any(True for _ in draws(graph))
 
     @contextlib.contextmanager
     def _probes(self) -> Iterator[None]:
@@ -180,7 +209,7 @@ class TfFunctionHook(CompiledStepHook):
             "gradients": "extra outputs of the compiled step",
             "raw_gradients": True,
             "state": "read between steps",
-            "disturbs": "nothing known",
+            "disturbs": OTHER_DRAWS if self._draws_otherwise else "nothing known",
         }
         label = f"tf.keras on TensorFlow {tensorflow.__version__}"
         return StackDescription("tf-function", label, "tensorflow", environment, capture)

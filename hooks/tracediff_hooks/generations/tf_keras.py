@@ -11,10 +11,12 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 import numpy as np
 
 from tracediff_hooks.describe import StackDescription
+from tracediff_hooks.generations.graph_draws import draws, seeded_by_place
 from tracediff_hooks.generations.private_copy import private_copy
 from tracediff_hooks.generations.slot_lists import slot_lists
 from tracediff_hooks.generations.step_taps import StepTaps, replaced
 from tracediff_hooks.generations.tf_function import (
+    OTHER_DRAWS,
     TfFunctionHook,
     _dtype,
     _ProbedLoss,
@@ -59,6 +61,18 @@ class TfKerasHook(TfFunctionHook):
                 return super()._compile()
         function = type(model).make_train_function(model)
         return lambda iterator: self._call(function, iterator)
+
+    def _other_draws(self, graph: Any) -> bool:
+        """Whether the framework's own loop over several steps would draw other random numbers.
+
+        It has the step inside a graph of its own, in which operations are counted anew.
+        """
+        return any(seeded_by_place(operation) for operation in draws(graph))
+
+    def _disturbs(self, *, jit: bool) -> str:
+        if self._draws_otherwise:
+            return OTHER_DRAWS
+        return "a compiler may round otherwise" if jit else "nothing known"
 
     @contextlib.contextmanager
     def _probes(self) -> Iterator[None]:
@@ -266,7 +280,7 @@ class TfKerasHook(TfFunctionHook):
             "gradients": "extra outputs of the compiled step",
             "raw_gradients": True,
             "state": "read between steps",
-            "disturbs": "a compiler may round otherwise" if jit else "nothing known",
+            "disturbs": self._disturbs(jit=jit),
         }
         name = "tf.keras" if self._package == "keras" else self._package
         label = f"{name} {keras.__version__} on TensorFlow {tensorflow.__version__}"

@@ -7,10 +7,10 @@ fact ``same_weights`` says whether both trainings ended with the same bits.
 
 import sys
 
-from training_ways import blocks, optimizers, outputs, scripts
+from training_ways import blocks, combined, optimizers, outputs, scripts
 from training_ways.bench import RepeatedBench, train
 
-MODULES = (blocks, optimizers, outputs, scripts)
+MODULES = (blocks, optimizers, outputs, scripts, combined)
 
 if __name__ == "__main__":
     train(MODULES, RepeatedBench, *sys.argv[1:])

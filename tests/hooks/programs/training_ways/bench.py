@@ -89,15 +89,16 @@ class WitnessedBench(Bench):
 class RepeatedBench(Bench):
     """The workplace of a way that trains once without the recorder and once with it."""
 
-    def twice(self, train, **options):
+    def twice(self, train, witnessed=True, **options):
         """Runs ``train(callbacks)`` without the recorder and with it, from the same beginning."""
         from tracediff_hooks import TraceCallback
 
         self.kit.fresh()
-        plain = train([witness_of(self.kit)]).get_weights()
+        plain = train([witness_of(self.kit)] if witnessed else []).get_weights()
         self.kit.fresh()
         witness = witness_of(self.kit)
-        model = train([witness, TraceCallback(self.path, **options)])
+        recorder = TraceCallback(self.path, **options)
+        model = train([witness, recorder] if witnessed else [recorder])
         self.note(**witness.facts())
         self._compare(plain, model)
         return model
