@@ -127,6 +127,8 @@ def named_layers(model: Any, auto_named: AutoNamed) -> List[NamedLayer]:
 
 def _walk(model: Any, prefix: str, auto_named: AutoNamed, seen: Set[int]) -> Iterator[NamedLayer]:
     namer = _Namer(auto_named)
+    held = [inner for _, inner in _inner_layers(model) if is_metric(inner)]
+    seen.update(id(variable) for metric in held for variable in metric.weights)
     for layer in model.layers:
         if is_metric(layer):
             seen.update(id(variable) for variable in layer.weights)

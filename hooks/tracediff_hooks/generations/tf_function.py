@@ -81,7 +81,7 @@ class TfFunctionHook(CompiledStepHook):
 
         It has the step twice, ahead of the loop and in it, each with streams of its own.
         """
-        return any(True for _ in draws(graph))
+        return draws(graph)
 
     @contextlib.contextmanager
     def _probes(self) -> Iterator[None]:

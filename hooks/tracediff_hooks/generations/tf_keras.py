@@ -11,12 +11,10 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 import numpy as np
 
 from tracediff_hooks.describe import StackDescription
-from tracediff_hooks.generations.graph_draws import draws, seeded_by_place
 from tracediff_hooks.generations.private_copy import private_copy
 from tracediff_hooks.generations.slot_lists import slot_lists
 from tracediff_hooks.generations.step_taps import StepTaps, replaced
 from tracediff_hooks.generations.tf_function import (
-    OTHER_DRAWS,
     TfFunctionHook,
     _dtype,
     _ProbedLoss,
@@ -62,17 +60,9 @@ class TfKerasHook(TfFunctionHook):
         function = type(model).make_train_function(model)
         return lambda iterator: self._call(function, iterator)
 
-    def _other_draws(self, graph: Any) -> bool:
-        """Whether the framework's own loop over several steps would draw other random numbers.
-
-        It has the step inside a graph of its own, in which operations are counted anew.
-        """
-        return any(seeded_by_place(operation) for operation in draws(graph))
-
-    def _disturbs(self, *, jit: bool) -> str:
-        if self._draws_otherwise:
-            return OTHER_DRAWS
-        return "a compiler may round otherwise" if jit else "nothing known"
+    def _other_draws(self, graph: Any) -> bool:  # noqa: ARG002 - TensorFlow 2.3 needs it
+        """Never: the loop has the step once, and the seeds of a graph are counted, not placed."""
+        return False
 
     @contextlib.contextmanager
     def _probes(self) -> Iterator[None]:
@@ -280,7 +270,7 @@ class TfKerasHook(TfFunctionHook):
             "gradients": "extra outputs of the compiled step",
             "raw_gradients": True,
             "state": "read between steps",
-            "disturbs": self._disturbs(jit=jit),
+            "disturbs": "a compiler may round otherwise" if jit else "nothing known",
         }
         name = "tf.keras" if self._package == "keras" else self._package
         label = f"{name} {keras.__version__} on TensorFlow {tensorflow.__version__}"
