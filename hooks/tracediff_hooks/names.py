@@ -45,7 +45,8 @@ def is_metric(layer: Any) -> bool:
 
 def weights_of(layer: Any) -> List[Any]:
     """The variables among a layer's weights: tf.keras 2.3 puts lookup tables there, too."""
-    return [variable for variable in layer.weights if hasattr(variable, "name")]
+    weights = getattr(layer, "weights", ())  # a metric of Keras 3 has none
+    return [variable for variable in weights if hasattr(variable, "name")]
 
 
 def holds_tables(model: Any) -> bool:
@@ -127,11 +128,11 @@ def named_layers(model: Any, auto_named: AutoNamed) -> List[NamedLayer]:
 
 def _walk(model: Any, prefix: str, auto_named: AutoNamed, seen: Set[int]) -> Iterator[NamedLayer]:
     namer = _Namer(auto_named)
-    held = [inner for _, inner in _inner_layers(model) if is_metric(inner)]
-    seen.update(id(variable) for metric in held for variable in metric.weights)
+    held = [value for value in vars(model).values() if is_metric(value)]
+    seen.update(id(variable) for metric in held for variable in weights_of(metric))
     for layer in model.layers:
         if is_metric(layer):
-            seen.update(id(variable) for variable in layer.weights)
+            seen.update(id(variable) for variable in weights_of(layer))
             continue
         name = prefix + namer.name(layer)
         if is_model(layer):
