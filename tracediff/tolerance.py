@@ -134,6 +134,11 @@ CONDITION = {"activation": 2.0, "loss": 2.0, "gradient": 5.0, "metric": 5.0}
 """How many times the drift of the weights that went in may come out of what is computed."""
 GRADIENT_CONDITION = 3.0
 """The same for gradients, times the root of rows in the batch times layers, where that is more."""
+SENSITIVITY = {"loss": 2.0, "gradient": 20.0, "rounding": 4.0}
+"""How many times what the derivatives of a loss say may come out of it: of differences of weights,
+in the loss and in outputs and gradients; in these of a unit roundoff (an epsilon in the loss)."""
+SENSITIVE = 10.0
+"""From this condition of a loss on it says more than the table: up to 8 in ordinary networks."""
 SLOT_CONDITION = 2.0
 """How many times the drift of gradients a slot may follow them by: a square doubles it."""
 GROWTH_STEPS = 10

@@ -21,10 +21,11 @@ PROGRAM = Path(__file__).parent / "programs" / "rounding.py"
 DENSE = ("deep", "batch", "softplus", "fast", "value")
 _NEW = ("norm", "kinks", "deep:rate", "chaos:rate")
 _DOUBLE = ("double", "double:rate", "double:bit")
+_LOOP = ("loop", "loop:rate", "loop:pixel", "loop:weight")
 ORDINARY = {
-    "keras2.3": (*DENSE, "chaos", "wild", "double"),
-    "tf2.3": (*DENSE, "chaos", *_NEW, "wild", "wild:rate", "wild:moved", *_DOUBLE),
-    "keras3": (*DENSE, "chaos", *_NEW, "chaos:pixel", *_DOUBLE, "half", "half:rate"),
+    "keras2.3": (*DENSE, "chaos", "wild", "double", "loop"),
+    "tf2.3": (*DENSE, "chaos", *_NEW, "wild", "wild:rate", "wild:moved", *_DOUBLE, "loop"),
+    "keras3": (*DENSE, "chaos", *_NEW, "chaos:pixel", *_DOUBLE, "half", "half:rate", *_LOOP),
 }
 FURTHER = ("shallow", "deeper", "wide", "single", "selu", "linear", "cnn", "wild")
 FURTHER_CHANGED = tuple(f"{name}:rate" for name in (*FURTHER, "fast", "value"))
@@ -204,6 +205,32 @@ def test_a_rate_and_a_weight_moved_from_outside_are_found_in_the_same_chaos(reco
     # given a kernel that something other than the optimizer made a hundredth larger
     moved = compare(a, recorded.path("tf2.3", "wild:moved")).first_divergence
     assert (moved.step, moved.stage, moved.tensor) == (MOVED, "state", "out/kernel")
+
+
+def test_what_a_forward_pass_magnifies_is_no_divergence(recorded):
+    # given a recurrent network whose first gradients differ, or grow, by more than any sum explains
+    comparison = compare(recorded.path("tf2.3", "loop"), recorded.path("keras3", "loop"))
+    # when, then weights are per cents apart in the end, and there is no cause to look for
+    assert_rounding(comparison)
+    kernel = next(
+        one for one in comparison.drift if (one.role, one.tensor) == ("weight", "out/kernel")
+    )
+    assert kernel.relative_l2.max > 1e-2
+    assert kernel.relative_l2.first < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("change", "place"),
+    [
+        ("rate", (0, "update", "optimizer/learning_rate")),
+        ("weight", (0, "state", "rnn/kernel")),
+        ("pixel", (24, "data", "input/0")),
+    ],
+)
+def test_a_cause_is_found_in_what_a_forward_pass_magnifies(recorded, change, place):
+    comparison = compare(recorded.path("tf2.3", "loop"), recorded.path("keras3", f"loop:{change}"))
+    first = comparison.first_divergence
+    assert (first.step, first.stage, first.tensor) == place
 
 
 MOVED = 70

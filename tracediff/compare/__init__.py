@@ -195,7 +195,11 @@ def _examined(
     if repeated:
         judged = with_own_rules(judged, run_a, run_b, pairing)
         judged = with_own_changes(judged, run_a, run_b, pairing)
-    onset = find_onset(bounded(judged, limits), kinks=has_kinks(run_a.about))
+    onset = find_onset(
+        bounded(judged, limits),
+        kinks=has_kinks(run_a.about),
+        sensitivity=lambda step: values.sensitivity(tracks, step),
+    )
     verdict: Verdict = (
         "diverged" if matched.departs is not None else _verdict(pairing, tracks, onset)
     )

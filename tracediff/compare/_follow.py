@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -15,7 +15,7 @@ from tracediff.align import Pairing
 from tracediff.drift import Follower, Source, Track, follower, least_distance, nbytes
 from tracediff.model import Pair
 from tracediff.names import class_name, model_layers, optimizer_class, split_slot
-from tracediff.onset import Kernel, Roundings
+from tracediff.onset import Kernel, Roundings, Sensitivity
 from tracediff.tolerance import EPS32
 from tracediff.trace import Run
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Key = tuple[str, str]
 Progress: TypeAlias = Callable[[int, int], None]
 _THREADS = 16
+_RAW = ("gradient", "applied_gradient")
 _LOSSES = 5
 """So many losses are looked at for the precision they were computed in."""
 _AHEAD = 64
@@ -241,6 +242,29 @@ class Values:
             if len(steps):
                 shapes.append(self._a.read(tensor, int(steps[0])).shape)
         return max(shapes, key=math.prod, default=())
+
+    def sensitivity(self, tracks: Mapping[Key, Track], step: int) -> Sensitivity | None:
+        """Return how sensitive A's loss is to the weights before a step; None where not known."""
+        loss = self._norm_of(("loss", "loss"), step)
+        terms, carried = 0.0, 0.0
+        for (role, _), track in tracks.items():
+            if role != "weight" or track.before is None:
+                continue
+            gradient = max(self._norm_of((one, track.pair.a), step) for one in _RAW)
+            cell = track.before[step]
+            if cell["differs"] and not cell["known"]:
+                return None
+            terms += (gradient * self._norm_of((role, track.pair.a), step)) ** 2
+            carried += gradient * float(cell["norm_difference"]) if cell["differs"] else 0.0
+        found = (math.sqrt(terms), carried)
+        if not (loss > 0.0 and math.isfinite(sum(found))):
+            return None
+        return Sensitivity(found[0] / loss, found[1] / loss)
+
+    def _norm_of(self, key: tuple[str, str | None], step: int) -> float:
+        tensor = None if key[1] is None else self._a.find(key[0], key[1])
+        found = None if tensor is None else self._a.statistics(tensor, step)
+        return 0.0 if found is None else found.norm
 
     def eps(self) -> float:
         """Return the machine epsilon in which the runs compute, where they store more; else 0.

@@ -135,8 +135,8 @@ def _grown(case: Case) -> Iterable[Finding]:
         subject=names[0] if len(names) == 1 else f"{len(names)} tensors",
         evidence=(
             (
-                f"no step raised the drift more than tenfold; {cross - start} steps lie between "
-                "the first bit and the tolerance"
+                "no step raised the drift more than tenfold, but for what derivatives of the loss "
+                f"explain; {cross - start} steps lie between the first bit and the tolerance"
             ),
             "data, initial weights, learning rates and all updates on their own agree",
         ),

@@ -23,5 +23,6 @@ from tracediff.drift.track import follower as follower
 from tracediff.drift.track import track_pair as track_pair
 from tracediff.drift.ulp import narrower as narrower
 from tracediff.drift.ulp import ulp_distance as ulp_distance
+from tracediff.drift.updates import AMPLIFICATION as AMPLIFICATION
 from tracediff.drift.updates import UpdateDrift as UpdateDrift
 from tracediff.drift.updates import measure_update as measure_update

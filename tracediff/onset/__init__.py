@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +30,8 @@ from tracediff.onset.probes import first_true as first_true
 from tracediff.onset.probes import stage_of as stage_of
 from tracediff.onset.roundings import Kernel as Kernel
 from tracediff.onset.roundings import Roundings as Roundings
+from tracediff.onset.sensitive import Sensitivities, excused, sensitive_at
+from tracediff.onset.sensitive import Sensitivity as Sensitivity
 from tracediff.onset.spread import Spread as Spread
 from tracediff.onset.spread import safety_factor as safety_factor
 from tracediff.onset.spread import spread_of as spread_of
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
 
 SLOT_MEMORY = 50
 """Steps for which a slot remembers one gradient: 0.9^50 is half a percent."""
+_AFTER_STATE = ("forward", "loss", "gradient", "update")
 _KINKED = ("activation", "loss", "gradient", "applied_gradient", "metric")
 
 
@@ -72,12 +76,18 @@ class Onset:
         return bool(flags[place.step])
 
 
-def find_onset(judged: Mapping[Key, Judged], *, kinks: bool = False) -> Onset:
+def find_onset(
+    judged: Mapping[Key, Judged],
+    *,
+    kinks: bool = False,
+    sensitivity: Sensitivities | None = None,
+) -> Onset:
     """Find the first differences.
 
     Args:
         judged: Every track, judged.
         kinks: Whether there is a function in the model whose derivative jumps.
+        sensitivity: Tells how sensitive the loss of a step is to the weights, where that is known.
     """
     count = len(next(iter(judged.values())).after) if judged else 0
     tracks, noise = {}, {}
@@ -85,10 +95,7 @@ def find_onset(judged: Mapping[Key, Judged], *, kinks: bool = False) -> Onset:
         tracks[key], noise[key] = one.track, one.noise
     statistics = {key for key, one in judged.items() if one.statistic}
     causal = _causal(judged, run_wide(tracks, noise, statistics, count), count)
-    first = _first(causal)
-    while kinks and first is not None and flipped(judged[first.track.pair.key], first):
-        causal = {key: _without(one, first.step) for key, one in causal.items()}
-        first = _first(causal)
+    causal, first = _narrowed(judged, causal, kinks=kinks, sensitivity=sensitivity)
     # What grew before the first divergence was rounding; what differs after it is its consequence.
     until = count if first is None else first.step + 1
     known = {key: _spliced(causal[key], one, until) for key, one in judged.items()}
@@ -127,6 +134,31 @@ def _causal(
                 rest &= ~_after_kink(kinks, split_slot(key[1])[0], count)
             result[key] = _with_flags(result[key], moment, rest)
     return result
+
+
+def _narrowed(
+    judged: Mapping[Key, Judged],
+    causal: dict[Key, Judged],
+    *,
+    kinks: bool,
+    sensitivity: Sensitivities | None,
+) -> tuple[dict[Key, Judged], Place | None]:
+    """Return what kinks and a sensitive loss leave to be explained, and the first of it."""
+    first, looked_at = _first(causal), -1
+    known = None if sensitivity is None else cache(sensitivity)
+    while first is not None:
+        if kinks and flipped(judged[first.track.pair.key], first):
+            causal = {key: _without(one, first.step) for key, one in causal.items()}
+        elif known is not None and first.stage in _AFTER_STATE and first.step > looked_at:
+            looked_at = first.step
+            found = sensitive_at(known, first.step)
+            if found is None:
+                break
+            causal = excused(causal, first.step, found)
+        else:
+            break
+        first = _first(causal)
+    return causal, first
 
 
 def _forgiven(

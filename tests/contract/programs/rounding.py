@@ -41,6 +41,8 @@ RUNS = {
     # In float64, and in float16 with weights in float32.
     "double": ("dense", [20, 16, 4], "tanh", 16, 60, 0.1),
     "half": ("dense", [20, 16, 4], "tanh", 16, 20, 0.1),
+    # Rounding grows a hundredfold within one forward pass.
+    "loop": ("loop", [3, 24, 4], "tanh", 8, 40, 0.2),
     # Those of the exhaustive tests only.
     "shallow": ("dense", [20, 16, 3], "relu", 16, 400, 0.05),
     "deeper": ("dense", [16] + [24] * 24 + [4], "elu", 8, 150, 0.02),
@@ -73,7 +75,7 @@ def samples(kind, widths, rows, steps, fresh):
         x = generator.rand(count, 10, 10, 3)
         y = generator.randint(0, 4, count)
     else:
-        x = generator.randn(count, widths[0])
+        x = generator.randn(count, *([25] if kind == "loop" else []), widths[0])
         y = generator.randint(0, 3 if kind == "bn" else widths[-1], count)
     if kind == "regression":
         y = (x[:, :3].sum(axis=1) + 0.3 * generator.randn(count)).astype("float32")
@@ -90,6 +92,11 @@ def layers(kind, widths, activation):
             make.Conv2D(second, 3, name="conv_b", activation=activation),
             make.Flatten(name="flat"),
             make.Dense(4, activation="softmax", name="out"),
+        ]
+    if kind == "loop":
+        return [
+            make.SimpleRNN(widths[1], name="rnn", input_shape=(25, widths[0])),
+            make.Dense(widths[2], activation="softmax", name="out"),
         ]
     if kind == "bn":
         return [
@@ -118,7 +125,7 @@ def layers(kind, widths, activation):
     return [*inner, make.Dense(widths[-1], activation=last, name="out", **first)]
 
 
-def set_weights(model):
+def set_weights(model, gain=1.0):
     generator = np.random.RandomState(11)
     weights = []
     for weight in model.get_weights():
@@ -126,6 +133,8 @@ def set_weights(model):
         if weight.ndim > 1:
             limit = np.sqrt(6.0 / (weight.shape[-1] + np.prod(weight.shape[:-1])))
             drawn = generator.uniform(-limit, limit, weight.shape).astype(weight.dtype)
+            if weight.shape[0] == weight.shape[1]:
+                drawn *= np.asarray(gain, weight.dtype)
         weights.append(drawn)
     model.set_weights(weights)
 
@@ -165,7 +174,7 @@ def train(out, name):
     optimizer = keras.optimizers.SGD(chosen, momentum * (1.0001 if change == "momentum" else 1.0))
     loss = "mse" if kind == "regression" else "sparse_categorical_crossentropy"
     model.compile(optimizer=optimizer, loss=loss)
-    set_weights(model)
+    set_weights(model, 2.0 if kind == "loop" else 1.0)
     if change == "weight":
         weights = model.get_weights()
         weights[0].flat[3] += np.float32(1e-4)
