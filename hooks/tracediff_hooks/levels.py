@@ -1,8 +1,9 @@
 """How much of each tensor is kept, and at which steps."""
 
 import fnmatch
+import numbers
 import re
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Sequence, Union
+from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Sequence, Union
 
 from tracediff_hooks.tensors import TensorSpec
 
@@ -54,7 +55,7 @@ class Levels:
         self._scheduled = schedule(steps)
         self._scheduled_at_all = steps is not None
         self._shown = None if steps is None else getattr(steps, "__name__", None) or str(steps)
-        self._patterns = [tensors] if isinstance(tensors, str) else tensors
+        self._patterns = _patterns(tensors)
         self._large = False
 
     def settle(self, bytes_per_step: int) -> None:
@@ -104,6 +105,17 @@ class Levels:
         }
 
 
+def _patterns(tensors: Any) -> Optional[List[str]]:
+    if tensors is None:
+        return None
+    patterns = [tensors] if isinstance(tensors, str) else tensors
+    if not isinstance(patterns, (list, tuple)) or not all(isinstance(p, str) for p in patterns):
+        raise ValueError(
+            f"tensors must be patterns of names, such as ['hidden/*'], not {tensors!r}"
+        )
+    return list(patterns)
+
+
 def _by_role(level: Level) -> Dict[str, str]:
     given = dict(level) if isinstance(level, Mapping) else dict.fromkeys(ROLES, level)
     for role, name in given.items():
@@ -127,8 +139,9 @@ def schedule(steps: Steps) -> Callable[[int], bool]:
     """
     if steps is None:
         return lambda step: True  # noqa: ARG005 - all of them
-    if isinstance(steps, int) and not isinstance(steps, bool):
-        return lambda step: step < steps
+    if _counts(steps):
+        first = _from_the_start(steps)
+        return lambda step: step < first
     if isinstance(steps, str):
         return _any([_parsed(part, steps) for part in steps.split(",")])
     if isinstance(steps, slice):
@@ -145,7 +158,20 @@ def schedule(steps: Steps) -> Callable[[int], bool]:
             f"not {steps!r}"
         ) from None
     # In a list a number is a step, not a count.
-    return _any([_one(part) if type(part) is int else schedule(part) for part in parts])
+    return _any(
+        [_one(_from_the_start(part)) if _counts(part) else schedule(part) for part in parts]
+    )
+
+
+def _counts(steps: Any) -> bool:
+    """Whether it is a whole number, of Python or of numpy."""
+    return isinstance(steps, numbers.Integral) and not isinstance(steps, bool)
+
+
+def _from_the_start(number: Any) -> int:
+    if number < 0:
+        raise ValueError(f"steps {number} counts from the end, which nobody knows beforehand")
+    return int(number)
 
 
 def _one(number: int) -> Callable[[int], bool]:

@@ -235,10 +235,24 @@ def test_schedules_may_be_numbers_texts_functions_and_lists_of_them():
     assert chosen([1, range(6, 8), ":1"]) == [0, 1, 6, 7]
 
 
-@pytest.mark.parametrize("steps", ["", "a", "1:2:0", ":-3", 1.5, True, slice(-3, None)])
+@pytest.mark.parametrize(
+    "steps", ["", "a", "1:2:0", ":-3", 1.5, True, slice(-3, None), -3, [2, -1]]
+)
 def test_a_schedule_that_means_nothing_is_refused(steps):
     with pytest.raises(ValueError, match="steps"):
         Levels("full", steps=steps)
+
+
+def test_a_schedule_takes_whole_numbers_of_numpy():
+    for steps in (np.arange(0, 9, 3), [0, 3, 6]):
+        assert [step for step in range(12) if schedule(steps)(step)] == [0, 3, 6]
+    assert [step for step in range(12) if schedule(np.int64(2))(step)] == [0, 1]
+
+
+@pytest.mark.parametrize("tensors", [3, ["hidden/*", 4], {"hidden": 1}])
+def test_patterns_that_are_no_names_are_refused(tensors):
+    with pytest.raises(ValueError, match="tensors"):
+        Levels("full", tensors=tensors)
 
 
 @pytest.mark.parametrize("level", ["everything", {"weights": "full"}, {"weight": "all"}])
