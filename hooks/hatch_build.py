@@ -45,16 +45,23 @@ class CompiledPasses(BuildHookInterface):
 
     def initialize(
         self,
-        version: str,  # noqa: ARG002 - hatchling passes it
+        version: str,
         build_data: Dict[str, Any],
     ) -> None:
-        """Compiles, and says in the wheel's tag for which platform."""
+        """Compiles, and says in the wheel's tag for which platform.
+
+        Args:
+            version: ``editable`` where the package is used where it lies: nothing is packed then.
+            build_data: what hatchling packs, and the tag.
+        """
         if self.target_name != "wheel":
             return
         target = Path(self.root) / LIBRARY
         reason = compiled(Path(self.root) / SOURCE, target)
         if reason is not None:
             self.app.display_warning(f"nothing is compiled, so recording takes longer: {reason}")
+            return
+        if version == "editable":
             return
         build_data["force_include"][str(target)] = LIBRARY
         build_data["pure_python"] = False
