@@ -150,11 +150,12 @@ def test_the_hooks_wheel_installs_no_folder_of_the_checkout(hooks_wheel, tmp_pat
 
 def test_an_editable_install_exposes_no_folder_of_the_checkout(tmp_path):
     # Given this environment, where both are installed from the checkout
-    command = [sys.executable, "-I", "-c", LOOK_FOR, "tracediff", "tracediff_hooks", *FOLDERS]
-    # When a program elsewhere looks for the packages and for the folders beside them
+    packages = ["tracediff", "tracediff.compare", "tracediff_hooks", "tracediff_hooks.recorder"]
+    command = [sys.executable, "-I", "-c", LOOK_FOR, *packages, *FOLDERS]
+    # When a program elsewhere looks for what is in the packages and for the folders beside them
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     # Then it finds the packages only
-    assert eval(done.stdout) == ["tracediff", "tracediff_hooks"]
+    assert eval(done.stdout) == packages
 
 
 def test_the_oldest_pip_installs_the_hooks_wheel(hooks_wheel, keras23: Stack, tmp_path):

@@ -15,15 +15,15 @@ def about(activation):
     return {**ABOUT, "model": {"name": "one", "class": "Sequential", "layers": [layer]}}
 
 
-def run(*, drift=None, change=None, applied=None, activation="tanh", steps=STEPS):
+def run(*, drift=None, change=None, applied=None, activation="tanh", steps=STEPS, units=6):
     """A kernel that gradients of random numbers move; `drift` moves those apart, step by step."""
     random, noise = np.random.default_rng(0), np.random.default_rng(1)
-    weight = random.normal(size=(8, 6)).astype(np.float32)
+    weight = random.normal(size=(8, units)).astype(np.float32)
     initial, plan = {("weight", KERNEL): weight}, []
     for step in range(steps):
-        gradient = random.normal(size=(8, 6))
+        gradient = random.normal(size=(8, units))
         if drift is not None:
-            gradient = gradient * (1.0 + drift[step] * noise.choice([-1.0, 1.0], (8, 6)))
+            gradient = gradient * (1.0 + drift[step] * noise.choice([-1.0, 1.0], (8, units)))
         if change is not None:
             gradient = change(step, gradient)
         gradient = gradient.astype(np.float32)
@@ -41,7 +41,8 @@ def run(*, drift=None, change=None, applied=None, activation="tanh", steps=STEPS
 
 def compared(folder, **options):
     activation = options.get("activation", "tanh")
-    a = make_trace(folder / "a.zarr", run(activation=activation))
+    units = options.get("units", 6)
+    a = make_trace(folder / "a.zarr", run(activation=activation, units=units))
     b = make_trace(folder / "b.zarr", run(**options))
     return compare(a, b)
 
@@ -93,6 +94,19 @@ def test_one_unit_that_flips_is_a_kink(tmp_path):
     kernel = next(one for one in found.drift if one.role == "weight")
     # What it leaves in the weight is no divergence either.
     assert kernel.relative_l2.last > 1e-4
+
+
+@pytest.mark.parametrize(("flips", "verdict"), [(1, "rounding"), (4, "diverged")])
+def test_few_units_may_flip_before_rounding_has_a_history(tmp_path, flips, verdict):
+    # Given 20 units, of which some have another gradient at step 3, too little to show in weights
+    def change(step, gradient):
+        return gradient * np.where((step == 3) & (np.arange(20) < flips), 1.0003, 1.0)
+
+    # When the runs are compared, then nine tenths must agree for that to be a kink
+    found = compared(tmp_path, drift=ROUNDING, change=change, activation="relu", units=20)
+    assert found.verdict == verdict
+    if verdict == "diverged":
+        assert (found.first_divergence.step, found.first_divergence.stage) == (3, "gradient")
 
 
 @pytest.mark.parametrize(

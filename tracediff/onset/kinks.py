@@ -48,9 +48,9 @@ def has_kinks(about: Mapping[str, Any]) -> bool:
 def flipped(one: Judged, place: Place) -> bool:
     """Say whether the first difference beyond rounding is a unit that flipped at a kink.
 
-    It must be the raw gradient, of a run in which rounding has differed at `GROWTH_STEPS` steps;
-    most of its elements must agree within rounding still; and what differs may be no larger than
-    the gradient has been. That outputs, loss and the gradients nearer to the loss agree is what
+    It must be the raw gradient, of a run in which rounding has shown before; half of its elements
+    must agree within rounding still, nine tenths where it showed at fewer than `GROWTH_STEPS`
+    steps; and what differs may be no larger than the gradient has been. That outputs, loss and the gradients nearer to the loss agree is what
     makes it the first.
     """
     step = place.step
@@ -61,12 +61,14 @@ def flipped(one: Judged, place: Place) -> bool:
         return False
     if cell["mismatched"] or cell["reshaped"]:
         return False
-    if cell["size"] < _FEWEST or steps_apart(one.track)[step] < GROWTH_STEPS:
+    apart = int(steps_apart(one.track)[step])
+    if cell["size"] < _FEWEST or not apart:
         return False
     largest = float(reference(one.track.after)[step])
     size = max(float(cell["norm_a"]), float(cell["norm_b"]))
     allowed = float(one.tolerance_after[step]) * size / np.sqrt(float(cell["size"]))
-    within = float(cell["abs_quantiles"][0]) <= allowed
+    half, tenth = map(float, cell["abs_quantiles"][:2])  # see `drift.QUANTILES`
+    within = (half if apart >= GROWTH_STEPS else tenth) <= allowed
     return within and float(cell["norm_difference"]) <= largest
 
 
