@@ -7,7 +7,7 @@ import numpy as np
 from tracediff_hooks.digest import ABSENT, Digest, row_digests
 from tracediff_hooks.moments import FIELDS, Statistics, statistics_of
 from tracediff_hooks.run import Column, Run, Summary
-from tracediff_hooks.sketch import WIDTH, sketch
+from tracediff_hooks.sketch import sketch
 from tracediff_hooks.tensors import Key, Value, digest_value, parts, storable, stored_at
 from tracediff_hooks.values import fixed_rows
 
@@ -80,6 +80,12 @@ class _Entry:
                 self._described = self._summarize(value, level)
             self.value = self.rows = None
 
+    @property
+    def dense_size(self) -> int:
+        """How many elements it has, with the rows that a sparse one leaves out."""
+        spec = self.column.spec
+        return int(np.prod(spec.shape, dtype=np.int64)) if spec.sparse else self.size
+
     def level(self, ceiling: str) -> str:
         """How much of it is kept where the budget allows no more than ``ceiling``."""
         if ceiling == "full" or self.column.spec.shape == ():
@@ -92,8 +98,7 @@ class _Entry:
         if value.dtype.kind != "c":
             statistics = statistics_of(value)
             if level == "sketch":
-                size = value.size if self.rows is None else int(np.prod(spec.shape, dtype=np.int64))
-                numbers = sketch(value, self.rows, size)
+                numbers = sketch(value, self.rows, self.dense_size)
         if spec.role in BATCH_ROLES and value.ndim:
             digests = row_digests(value)
         return _Described(statistics, numbers, digests)
@@ -219,9 +224,7 @@ class Step:
         if column.spec.role in BATCH_ROLES and entry.shape:
             total += 8 * entry.shape[0] + 64
         if level == "sketch":
-            total += 8 * WIDTH + 64
-            if column.summarized == 0:
-                total += 8 * WIDTH * run.expected
+            total += column.sketch_chunks(entry.dense_size, run) + 64
         return total
 
     def place(self) -> Placed:
@@ -254,7 +257,8 @@ class Step:
         column = entry.column
         column.last = entry.digest
         level = entry.level(self._run.ceiling)
-        version, summary, new = column.place(entry.content, level, size=entry.size)
+        size = entry.size if level == "full" else entry.dense_size
+        version, summary, new = column.place(entry.content, level, size=size)
         if entry.misfit is not None and not column.misfit_said:
             column.misfit_said = True
             message = (

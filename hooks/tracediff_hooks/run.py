@@ -9,6 +9,7 @@ import numpy as np
 from tracediff_hooks.digest import ABSENT, Digest
 from tracediff_hooks.levels import Levels
 from tracediff_hooks.moments import Statistics
+from tracediff_hooks.sketch import WIDTH
 from tracediff_hooks.tensors import Key, TensorSpec, storable, storage_dtype, stored_at
 from tracediff_hooks.values import RAGGED_DIMENSIONS, ragged_extent
 
@@ -68,6 +69,7 @@ class Column:
         self.misfit_said = False
         self._elements = 0
         self._extent = 0
+        self._sketched = 0
         self.dtype = np.dtype(storage_dtype(spec.dtype))
         self._known: Dict[Tuple[Digest, Tuple[int, ...]], _Known] = {}
         self._next = 0
@@ -83,6 +85,13 @@ class Column:
             self._extent = ragged_extent(size, itemsize, run.expected, run.chunk_bytes)
         chunks = -(-(self._elements + size) // self._extent) - -(-self._elements // self._extent)
         return chunks * self._extent * itemsize
+
+    def sketch_chunks(self, size: int, run: "Run") -> int:
+        """What new chunks take, in bytes, that a sketch of ``size`` elements begins."""
+        numbers = min(WIDTH, size)
+        extent = ragged_extent(numbers, 8, run.expected, run.chunk_bytes)
+        chunks = -(-(self._sketched + numbers) // extent) - -(-self._sketched // extent)
+        return chunks * extent * 8
 
     def misfit(self, value: np.ndarray) -> Optional[str]:
         """Why a value cannot be stored where the others are, or None."""
@@ -116,7 +125,8 @@ class Column:
             content: its digest and its shape: zeros of shapes (2, 6) and (3, 4) have one digest and
                 are not one value.
             level: how much of it is to be kept.
-            size: how many elements it has.
+            size: how many elements it has; where no element is kept, of a sparse one also those
+                of the rows that are not given.
         """
         new = self.is_new(content, level)
         known = self._known.get(content)
@@ -133,6 +143,8 @@ class Column:
             return Placed(known.version, None, new=True)
         known.summary = Summary()
         known.summary.sketched = level == "sketch"
+        if known.summary.sketched:
+            self._sketched += min(WIDTH, size)
         self.summarized += 1
         return Placed(-1, known.summary, new=True)
 

@@ -242,7 +242,8 @@ class WriterState:
             }[run.ceiling]
             message = (
                 f"step {run.steps}: {shown(self.used)} of the {shown(self._budget.limit)} of disk "
-                f"that {self._path} may take are used, so {what}; training goes on"
+                f"that {self._path} may take are used and up to {shown(cost)} more would be, so "
+                f"{what}; training goes on"
             )
             run.note(run.steps, "budget", message)
             tell(message)

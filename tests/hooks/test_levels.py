@@ -327,6 +327,31 @@ def test_a_budget_that_suffices_changes_nothing(tmp_path):
     assert kept(run, KERNEL, "after") == [True] * 6
 
 
+@pytest.mark.parametrize(
+    ("expected", "all_of_them"), [(300, True), (100_000, False)], ids=["short", "long"]
+)
+def test_sketches_take_from_a_budget_what_their_files_do(tmp_path, expected, all_of_them):
+    # Given 20 tensors whose sketches of 60 steps take 5 MB, and of 100 000 steps 8 GB
+    budget, path = 8 << 20, tmp_path / "a.zarr"
+    names = [("weight", f"layer_{number}/kernel") for number in range(20)]
+    recorder = Recorder(path, level="sketch", budget=budget)
+    specs = [TensorSpec(name, role, "float32", (40, 40)) for role, name in names]
+    recorder.begin_run({}, specs, expected_steps=expected)
+    stream = np.random.default_rng(0)
+    for step in range(60 if all_of_them else 200):
+        state = {key: stream.random((40, 40), dtype=np.float32) for key in names}
+        recorder.record_step(before={} if step else state, observed={}, after=state)
+    # When the recording ends
+    recorder.close()
+    (run,) = tracediff.open_trace(path).runs
+    found = [run.sketch(run.tensor(*names[0]), step, "after") is not None for step in range(60)]
+    # Then the budget holds, and sketches are kept as long as they fit, however many may come
+    assert size_of(path) <= budget
+    assert all(found)
+    lowered = [event["kind"] for event in run.about["events"]]
+    assert lowered == ([] if all_of_them else ["budget"])
+
+
 # --- what does not fit
 
 

@@ -50,8 +50,8 @@ def flipped(one: Judged, place: Place) -> bool:
 
     It must be the raw gradient, of a run in which rounding has shown before; half of its elements
     must agree within rounding still, nine tenths where it showed at fewer than `GROWTH_STEPS`
-    steps; and what differs may be no larger than the gradient has been. That outputs, loss and the gradients nearer to the loss agree is what
-    makes it the first.
+    steps; and what differs may be no larger than the gradient has been. That outputs, loss and the
+    gradients nearer to the loss agree is what makes it the first.
     """
     step = place.step
     cell = one.track.after[step]
