@@ -18,19 +18,20 @@ _UNITS = {"": 1, "k": 1, "m": 2, "g": 3, "t": 4}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 
 
-def parse_size(size: Union[int, str]) -> int:
-    """A number of bytes: 5000000, ``"500 MB"`` or ``"2GiB"``.
+def parse_size(size: Union[float, str]) -> int:
+    """A number of bytes: 5000000, 5e6, ``"500 MB"`` or ``"2GiB"``.
 
     Raises:
         ValueError: something else, or less than `SMALLEST`.
     """
-    number = size if isinstance(size, int) and not isinstance(size, bool) else _parsed(size)
+    whole = isinstance(size, (int, float)) and not isinstance(size, bool) and size == size // 1
+    number = int(size) if whole else _parsed(size)
     if number < SMALLEST:
         raise ValueError(f"budget must be at least {shown(SMALLEST)}, not {size!r}")
     return number
 
 
-def _parsed(size: Union[int, str]) -> int:
+def _parsed(size: Union[float, str]) -> int:
     match = _SIZE.fullmatch(size.strip()) if isinstance(size, str) else None
     if match is None:
         raise ValueError(f"budget must be a number of bytes or a text such as '2GB', not {size!r}")
@@ -57,7 +58,7 @@ class Budget:
         path: where the trace will be.
     """
 
-    def __init__(self, limit: Union[int, str, None], path: str) -> None:
+    def __init__(self, limit: Union[float, str, None], path: str) -> None:
         self.given = limit is not None
         self._path = path
         self.limit = DEFAULT_BYTES if limit is None else parse_size(limit)

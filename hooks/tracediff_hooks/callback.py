@@ -86,7 +86,7 @@ class TraceCallback:
         level: Level = "auto",
         steps: Steps = None,
         tensors: Union[str, Sequence[str], None] = None,
-        budget: Union[int, str, None] = None,
+        budget: Union[float, str, None] = None,
         activations: Activations = False,
         overwrite: bool = False,
         compression: Optional[str] = None,

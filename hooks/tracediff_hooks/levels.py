@@ -81,6 +81,15 @@ class Levels:
     def _chosen(self, name: str) -> bool:
         return any(fnmatch.fnmatchcase(name, pattern) for pattern in self._patterns or ())
 
+    def unmatched(self, names: Iterable[str]) -> List[str]:
+        """The patterns that choose none of these tensors."""
+        known = list(names)
+        return [
+            pattern
+            for pattern in self._patterns or ()
+            if not any(fnmatch.fnmatchcase(name, pattern) for name in known)
+        ]
+
     def at(self, step: int) -> bool:
         """Whether the schedule keeps more than digests and statistics of a step."""
         return self._scheduled(step)

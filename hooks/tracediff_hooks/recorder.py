@@ -60,7 +60,7 @@ class Recorder:
         level: Level = "auto",
         steps: Steps = None,
         tensors: Union[str, Sequence[str], None] = None,
-        budget: Union[int, str, None] = None,
+        budget: Union[float, str, None] = None,
         overwrite: bool = False,
         compression: Optional[str] = None,
     ) -> None:
@@ -222,7 +222,19 @@ class Recorder:
         writer.reserve(size)
         values = dict(before), dict(observed), dict(after)
         writer.put(("step", *values, moment, may_skip), size=size)
+        if not self._steps:
+            self._check_patterns()
         self._steps += 1
+
+    def _check_patterns(self) -> None:
+        """Says which patterns of tensors choose nothing, once the first step has shown all."""
+        for pattern in self._levels.unmatched(name for _, name in self._declared):
+            self.event(
+                "not-recorded",
+                f"tensors={pattern!r} matches the name of no tensor, so nothing is kept in full "
+                "for it; names are such as 'dense/kernel', see docs/trace-format.md",
+                say=True,
+            )
 
     def end_run(self, status: str) -> None:
         """Ends the current run with ``complete``, ``interrupted`` or ``failed`` and flushes it."""

@@ -255,6 +255,18 @@ def test_patterns_that_are_no_names_are_refused(tensors):
         Levels("full", tensors=tensors)
 
 
+def test_a_pattern_that_matches_nothing_is_said(tmp_path, capsys):
+    # Given two patterns, one of them mistyped, when steps are recorded
+    run, _ = record(tmp_path / "a.zarr", tensors=["hiden/*", KERNEL[1]])
+    # Then that one is named, once, on stderr and in the trace
+    (event,) = run.about["events"]
+    assert (event["kind"], event["step"]) == ("not-recorded", 0)
+    assert "hiden/*" in event["message"]
+    assert capsys.readouterr().err.count("hiden/*") == 1
+    # and the other one chooses
+    assert all(kept(run, KERNEL, "after"))
+
+
 @pytest.mark.parametrize("level", ["everything", {"weights": "full"}, {"weight": "all"}])
 def test_a_level_or_role_that_does_not_exist_is_refused(level):
     with pytest.raises(ValueError, match="level"):
@@ -266,13 +278,21 @@ def test_a_level_or_role_that_does_not_exist_is_refused(level):
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("5MB", 5_000_000), ("5 MiB", 5 << 20), ("1.5g", 1_500_000_000), (10 << 20, 10 << 20)],
+    [
+        ("5MB", 5_000_000),
+        ("5 MiB", 5 << 20),
+        ("1.5g", 1_500_000_000),
+        (10 << 20, 10 << 20),
+        (5e8, 500_000_000),
+    ],
 )
 def test_a_size_may_be_written_with_a_unit(text, size):
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["much", "", 1000, "5 XB", True])
+@pytest.mark.parametrize(
+    "text", ["much", "", 1000, "5 XB", True, float("inf"), float("nan"), 5e6 + 0.5]
+)
 def test_a_budget_that_is_none_is_refused(text):
     with pytest.raises(ValueError, match="budget"):
         parse_size(text)
