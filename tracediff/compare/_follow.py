@@ -246,20 +246,33 @@ class Values:
     def sensitivity(self, tracks: Mapping[Key, Track], step: int) -> Sensitivity | None:
         """Return how sensitive A's loss is to the weights before a step; None where not known."""
         loss = self._norm_of(("loss", "loss"), step)
+        if not loss > 0.0:
+            return None
         terms, carried = 0.0, 0.0
-        for (role, _), track in tracks.items():
+        for (role, name), track in tracks.items():
             if role != "weight" or track.before is None:
                 continue
-            gradient = max(self._norm_of((one, track.pair.a), step) for one in _RAW)
             cell = track.before[step]
             if cell["differs"] and not cell["known"]:
                 return None
-            terms += (gradient * self._norm_of((role, track.pair.a), step)) ** 2
+            gradient = 0.0
+            for one in _RAW:
+                other = tracks.get((one, name))
+                measured = None if other is None else other.after[step]
+                gradient = max(gradient, self._norm_at(measured, (one, track.pair.a), step))
+            if gradient > 0.0:
+                terms += (gradient * self._norm_at(cell, (role, track.pair.a), step)) ** 2
             carried += gradient * float(cell["norm_difference"]) if cell["differs"] else 0.0
         found = (math.sqrt(terms), carried)
-        if not (loss > 0.0 and math.isfinite(sum(found))):
+        if not math.isfinite(sum(found)):
             return None
         return Sensitivity(found[0] / loss, found[1] / loss)
+
+    def _norm_at(self, cell: np.void | None, key: tuple[str, str | None], step: int) -> float:
+        """Return a norm that was measured already, or else of what is read for it."""
+        if cell is not None and cell["differs"] and cell["known"] and cell["norm_a"] > 0.0:
+            return float(cell["norm_a"])
+        return self._norm_of(key, step)
 
     def _norm_of(self, key: tuple[str, str | None], step: int) -> float:
         tensor = None if key[1] is None else self._a.find(key[0], key[1])

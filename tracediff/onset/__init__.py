@@ -151,7 +151,7 @@ def _narrowed(
             causal = {key: _without(one, first.step) for key, one in causal.items()}
         elif known is not None and first.stage in _AFTER_STATE and first.step > looked_at:
             looked_at = first.step
-            found = sensitive_at(known, first.step)
+            found = sensitive_at(known, first.step) if _apart(judged, first.step) else None
             if found is None:
                 break
             causal = excused(causal, first.step, found)
@@ -159,6 +159,22 @@ def _narrowed(
             break
         first = _first(causal)
     return causal, first
+
+
+def _apart(judged: Mapping[Key, Judged], step: int) -> bool:
+    """Say whether anything differs that a loss could be sensitive to, or that shows it.
+
+    To learn how sensitive a loss is takes values of many steps, also of traces that hardly differ.
+    """
+    for key, one in judged.items():
+        cells = one.track.before if one.track.state else one.track.after
+        if (
+            stage_of(key[0], "after") in _AFTER_STATE
+            and cells is not None
+            and cells[step]["differs"]
+        ):
+            return True
+    return False
 
 
 def _forgiven(
