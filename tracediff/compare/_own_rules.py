@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 Key = tuple[str, str]
 
 
+def _steps(judged: Mapping[Key, Judged]) -> int:
+    return len(next(iter(judged.values())).after) if judged else 0
+
+
 def with_own_rules(
     judged: Mapping[Key, Judged], a: Run, b: Run, pairing: Pairing
 ) -> dict[Key, Judged]:
@@ -37,7 +41,7 @@ def with_own_rules(
         pairing: Which tensors belong together.
     """
     result = dict(judged)
-    count = len(next(iter(judged.values())).after) if judged else 0
+    count = _steps(judged)
     of_a, of_b = (reproduce(recorded(run), steps=min(run.steps, count)) for run in (a, b))
     fits = _fits(of_a, of_b)
     if fits is None or of_b is None:
@@ -66,7 +70,7 @@ def with_own_changes(
         pairing: Which tensors belong together.
     """
     result = dict(judged)
-    count = len(next(iter(judged.values())).after) if judged else 0
+    count = _steps(judged)
     one, other = external_of(a, b, pairing, count)
     for key in one.keys() | other.keys():
         found = judged.get(key)

@@ -380,7 +380,7 @@ class CompiledStepHook(abc.ABC):
         return view(self._native(variable))
 
     def _before(self) -> Dict[Key, np.ndarray]:
-        state = {**self._after(), **self._ahead}
+        state = {**self._values(), **self._ahead}
         return self._session.before(self._model, state)
 
     def record(
@@ -437,6 +437,10 @@ class CompiledStepHook(abc.ABC):
     def _after(self) -> Dict[Key, np.ndarray]:
         if self.replicas > 1:
             self._copies.check(self._state, self._native)
+        return self._values()
+
+    def _values(self) -> Dict[Key, np.ndarray]:
+        """The state as it is, in memory that may be the variables' own."""
         values = self._reader([self._native(tensor.variable) for tensor in self._state])
         return {tensor.key: value for tensor, value in zip(self._state, values)}
 
