@@ -30,7 +30,7 @@ def make_repeatable():
 
     It reads Adam's step counter in a race with its own increment, which one thread decides.
     """
-    if keras.__version__.startswith("2.3."):
+    if STACK == "keras2.3":
         import tensorflow as tf
 
         config = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
