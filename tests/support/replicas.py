@@ -10,13 +10,14 @@ def events(run, kind):
     return [event["message"] for event in run.about["events"] if event["kind"] == kind]
 
 
-def of_parts(weights, x, y):
-    """Loss and gradients of two replicas: each has half of the rows, and half of the say."""
-    cut = (len(x) + 1) // 2
-    parts = [one_step(weights, x[:cut], y[:cut]), one_step(weights, x[cut:], y[cut:])]
-    loss = sum(part.loss for part in parts) / 2
-    pairs = zip(*(part.gradients for part in parts), strict=True)
-    return loss, [(one + other) / 2 for one, other in pairs]
+def of_parts(weights, x, y, *, replicas=2):
+    """Loss and gradients of several replicas: each has its share of the rows, and the same say."""
+    cut = -(-len(x) // replicas)
+    starts = range(0, cut * replicas, cut)
+    parts = [one_step(weights, x[at : at + cut], y[at : at + cut]) for at in starts]
+    loss = sum(part.loss for part in parts) / replicas
+    each = zip(*(part.gradients for part in parts), strict=True)
+    return loss, [sum(gradients) / replicas for gradients in each]
 
 
 def weights_at(run, step, moment="before"):

@@ -62,6 +62,7 @@ class CompiledStepHook(abc.ABC):
         self._model = model
         self._session = session
         self._plain_train_function: Any = None
+        self._plain_train_step: Any = None
         self._expected = False
         self._attached = False
         self._layers: List[Any] = []
@@ -207,6 +208,7 @@ class CompiledStepHook(abc.ABC):
             noted = functools.partial(self._session.guard, getattr(self._taps, name))
             setattr(self._taps, name, noted)
         self._plain_train_function = model.train_function
+        self._plain_train_step = model.train_step
         set_plainly(model, "train_function", None)
         set_plainly(model, "train_step", self._tapped(model.train_step))
         set_plainly(model, "make_train_function", self._make_train_function)

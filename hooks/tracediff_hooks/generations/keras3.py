@@ -5,7 +5,6 @@ gradient has one more reader; `private_copy` keeps it from that.
 """
 
 import contextlib
-import itertools
 import sys
 from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.compiled_step import CompiledStepHook
-from tracediff_hooks.generations.peeking import Peeking
+from tracediff_hooks.generations.peeking import FAILING_GROUPS, Group
 from tracediff_hooks.generations.private_copy import private_copy
 from tracediff_hooks.generations.slot_lists import slot_lists
 from tracediff_hooks.generations.step_taps import StepTaps, replaced, view
@@ -63,28 +62,18 @@ class Keras3Hook(CompiledStepHook):
             type(model).make_train_function(model, force=True)
         function = model.train_function
 
-        ahead: List[Peeking] = []
-
-        def batches(iterator: Any) -> Iterator[Any]:
-            """What each step of a group is to be called with."""
-            if steps == 1:
-                yield iterator
-            elif self.replicas > 1:
-                # What is passed on would have to be parted among the replicas once more.
-                for _ in range(min(steps, self._left_in_epoch() or steps)):
-                    yield iterator
-            elif not hasattr(iterator, "get_next_as_optional"):
-                for data in itertools.islice(iterator, steps):
-                    yield iter([data])
-            else:
-                ahead[:] = ahead or [Peeking(self._tensorflow, iterator)]
-                yield from ahead[0].batches(iterator, steps)
+        group = Group(self._tensorflow, steps, replicas=self.replicas)
+        plain: List[Any] = []
 
         def train_function(iterator: Any) -> Any:
+            if group.fails(iterator, eager=bool(model.run_eagerly)):
+                self._session.event("unsupported", FAILING_GROUPS.format(self._keras.__version__))
+                plain[:] = plain or [self._unwatched()]
+                return plain[0](iterator)
             logs = None
             try:
                 with replaced(model, "steps_per_execution", 1):
-                    for fed in batches(iterator):
+                    for fed in group.batches(iterator):
                         logs = self._call(function, fed)
             except (StopIteration, self._tensorflow.errors.OutOfRangeError):
                 if logs is None:
@@ -95,13 +84,14 @@ class Keras3Hook(CompiledStepHook):
 
         return train_function
 
-    def _left_in_epoch(self) -> Optional[int]:
-        """How many batches the epoch still has; None where nobody knows.
-
-        A compiled step that is called behind the last of them may count itself before it fails.
-        """
-        batches = self._session.fit_params.get("steps")
-        return max(1, int(batches) - self._session.batch) if batches else None
+    def _unwatched(self) -> Any:
+        """The framework's own function, with nothing of the recorder in it."""
+        model = self._model
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(replaced(model, "train_step", self._plain_train_step))
+            stack.enter_context(replaced(model, "train_function", None))
+            type(model).make_train_function(model, force=True)
+            return model.train_function
 
     @contextlib.contextmanager
     def _probes(self) -> Iterator[None]:

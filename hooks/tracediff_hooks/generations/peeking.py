@@ -1,10 +1,19 @@
-"""Draws each batch of a tf.data iterator ahead of the compiled step that consumes it.
+"""What each step of a group is called with, where Keras 3 runs several steps an execution.
 
 A compiled step that is called behind the last batch may count itself before it fails; the
-framework's own loop over several steps draws a batch before it begins a step, too.
+framework's own loop over several steps draws a batch before it begins a step, too. So each batch of
+a tf.data iterator is drawn ahead of the compiled step that consumes it.
 """
 
+import itertools
 from typing import Any, Iterator, List
+
+FAILING_GROUPS = (
+    "nothing is recorded: several steps an execution on several replicas are left to Keras, whose "
+    "compiled loop over them fails, with the recorder or without it (Keras 3.15; this is {}); "
+    "train with steps_per_execution=1 to record it"
+)
+"""What is said where `Group.fails`; to be formatted with the version of Keras."""
 
 
 class Peeking:
@@ -42,3 +51,44 @@ class Peeking:
                 return
             self._drawn.append(element.get_value())
             yield self._iterator
+
+
+class Group:
+    """The batches of the steps that one execution runs.
+
+    Args:
+        tensorflow: the module.
+        steps: how many steps an execution runs, at most.
+        replicas: on how many replicas each step runs.
+    """
+
+    def __init__(self, tensorflow: Any, steps: int, *, replicas: int) -> None:
+        self._tensorflow = tensorflow
+        self._steps = steps
+        self._replicas = replicas
+        self._ahead: List[Peeking] = []
+
+    def fails(self, iterator: Any, *, eager: bool) -> bool:
+        """Whether the framework's own loop over the steps fails, so that none may be trained.
+
+        Args:
+            iterator: what the execution is called with.
+            eager: whether steps are not compiled.
+        """
+        spread = self._replicas > 1 and hasattr(iterator, "get_next_as_optional")
+        return self._steps > 1 and spread and not eager
+
+    def batches(self, iterator: Any) -> Iterator[Any]:
+        """What each step is to be called with: an iterator that has its batch next."""
+        if self._steps == 1:
+            yield iterator
+        elif not hasattr(iterator, "get_next_as_optional"):
+            for data in itertools.islice(iterator, self._steps):
+                yield iter([data])
+        elif self._replicas > 1:
+            # Run eagerly, a step behind the last batch fails before it counts.
+            for _ in range(self._steps):
+                yield iterator
+        else:
+            self._ahead = self._ahead or [Peeking(self._tensorflow, iterator)]
+            yield from self._ahead[0].batches(iterator, self._steps)

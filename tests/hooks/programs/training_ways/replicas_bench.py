@@ -9,12 +9,13 @@ from training_ways.bench import RepeatedBench
 
 
 class ReplicasBench(RepeatedBench):
-    """A workplace with a strategy of two replicas.
+    """A workplace with a strategy of several replicas.
 
     One for the whole process: a second strategy would use the keys of the first one's collective
     operations again, which TensorFlow since 2.5 refuses for other shapes.
     """
 
+    replicas = 2
     strategy = None
 
     def __init__(self, kit, folder, name):
@@ -22,10 +23,10 @@ class ReplicasBench(RepeatedBench):
         if ReplicasBench.strategy is None:
             # Only a process that has computed nothing may be given a second device.
             config = kit.tf.config.experimental
-            two = [config.VirtualDeviceConfiguration()] * 2
-            config.set_virtual_device_configuration(config.list_physical_devices("CPU")[0], two)
-            two_devices = kit.tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
-            ReplicasBench.strategy = two_devices
+            several = [config.VirtualDeviceConfiguration()] * self.replicas
+            config.set_virtual_device_configuration(config.list_physical_devices("CPU")[0], several)
+            devices = [f"/cpu:{number}" for number in range(self.replicas)]
+            ReplicasBench.strategy = kit.tf.distribute.MirroredStrategy(devices)
         shutil.rmtree(str(self.beside("one")), ignore_errors=True)
 
     def make(self, model):
@@ -36,12 +37,12 @@ class ReplicasBench(RepeatedBench):
         """Trains plainly, recorded, and recorded on one device; `train(model, callbacks)`."""
         from tracediff_hooks import TraceCallback
 
-        def on_two(callbacks):
+        def on_several(callbacks):
             made = self.make(model)
             train(made, callbacks)
             return made
 
-        self.facts["said"] = said_by_us(lambda: self.twice(on_two, **options))
+        self.facts["said"] = said_by_us(lambda: self.twice(on_several, **options))
         self.facts["left_on_strategy"] = "run" in vars(self.strategy)
         if alone:
             self.kit.fresh()
