@@ -3,9 +3,17 @@
 The command line has its own words, for what happens before and after the script.
 """
 
+import contextlib
 import sys
 
 
 def tell(message: str) -> None:
-    """Writes one line to stderr; stdout belongs to the script."""
-    print(f"tracediff: {message}", file=sys.stderr)  # noqa: T201 - the one place that talks
+    """Writes one line to stderr; stdout belongs to the script.
+
+    Where there is no stderr, or nobody reads it any more, nothing is said and nothing is raised:
+    training goes on.
+    """
+    if sys.stderr is None:  # as in a process without a console; `print` would take stdout
+        return
+    with contextlib.suppress(OSError, ValueError):  # a broken pipe, a closed file
+        print(f"tracediff: {message}", file=sys.stderr)  # noqa: T201 - the one place that talks

@@ -1,9 +1,10 @@
 """A limit to what a trace takes on disk, which lowers the level and never stops a training."""
 
+import numbers
 import re
 import shutil
 from pathlib import Path
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 DEFAULT_BYTES = 10 << 30
 """What a trace takes at most where nobody has said anything."""
@@ -15,20 +16,24 @@ SHARES = {"full": 0.75, "sketch": 0.95, "digest": 1.0}
 """How much of a budget may be used up at which level, so that the lower ones find some left."""
 
 _UNITS = {"": 1, "k": 1, "m": 2, "g": 3, "t": 4}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
+_SIZE = re.compile(r"(\d+(?:\.\d+)?(?:e\d{1,3})?)\s*([kmgt]?)(i?)b?", re.IGNORECASE)
 
 
 def parse_size(size: Union[float, str]) -> int:
-    """A number of bytes: 5000000, 5e6, ``"500 MB"`` or ``"2GiB"``.
+    """A number of bytes: 5000000, 5e6, ``"5e6"``, ``"500 MB"`` or ``"2GiB"``.
 
     Raises:
         ValueError: something else, or less than `SMALLEST`.
     """
-    whole = isinstance(size, (int, float)) and not isinstance(size, bool) and size == size // 1
-    number = int(size) if whole else _parsed(size)
+    number = int(size) if _is_whole(size) else _parsed(size)
     if number < SMALLEST:
         raise ValueError(f"budget must be at least {shown(SMALLEST)}, not {size!r}")
     return number
+
+
+def _is_whole(size: Any) -> bool:
+    """Whether it is a whole number, of Python or of numpy."""
+    return isinstance(size, numbers.Real) and not isinstance(size, bool) and size == size // 1
 
 
 def _parsed(size: Union[float, str]) -> int:
@@ -74,8 +79,10 @@ class Budget:
         if "://" in self._path:
             return None
         for folder in [Path(self._path), *Path(self._path).absolute().parents]:
-            if folder.is_dir():
+            try:
                 return shutil.disk_usage(str(folder)).free
+            except OSError:  # it is not there yet, or what is there cannot be asked
+                continue
         return None
 
     def allows(self, level: str, used: int) -> bool:

@@ -81,8 +81,14 @@ class Recorder:
 
     @property
     def failed(self) -> bool:
-        """Whether recording has been given up; training goes on."""
-        return self._writer is not None and self._writer.failure is not None
+        """Whether recording has been given up; training goes on.
+
+        So it has in a process that was forked while this one recorded: the trace, and the thread
+        that writes it, are this one's.
+        """
+        return self._writer is not None and (
+            self._writer.failure is not None or os.getpid() != self._pid
+        )
 
     @property
     def steps(self) -> int:
@@ -113,6 +119,7 @@ class Recorder:
             self._writer = Writer(
                 self.path, self._compression, overwrite=self._overwrite, budget=self._budget
             )
+            self._pid = os.getpid()
             _at_exit(self.close, "interrupted")
         self._writer.wait()  # the run before this one goes by the same levels
         self._levels.settle(bytes_per_step)
@@ -135,7 +142,10 @@ class Recorder:
             self.declare(spec)
 
     def announce(self) -> None:
-        """Says once what the trace may take on disk."""
+        """Says once what the trace may take on disk, or that it is another process's."""
+        if self._writer is not None and self._writer.failure is None and self.failed:
+            tell(f"nothing is recorded: {self.path} is the trace of the process that forked this")
+            return
         if self._announced:
             return
         self._announced = True
@@ -213,7 +223,7 @@ class Recorder:
                 does, that is noted as an event.
         """
         run, writer = self._run, self._writer
-        if run is None or writer is None or writer.failure is not None or run.ceiling == "none":
+        if run is None or writer is None or self.failed or run.ceiling == "none":
             return
         self._after = dict(after)
         size = sum(size_of(item) for part in (before, observed, after) for item in part.values())

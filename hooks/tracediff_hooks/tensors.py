@@ -48,10 +48,19 @@ class TensorSpec(NamedTuple):
 
 
 def parts(value: Value) -> Tuple[np.ndarray, Optional[np.ndarray]]:
-    """A value's numbers, in C order, and, for a sparse one, the int64 row numbers of the rows."""
+    """A value's numbers, in C order, and, for a sparse one, the int64 row numbers of the rows.
+
+    Both are in this machine's order of bytes, in whichever order a script had them.
+    """
     if isinstance(value, SparseRows):
-        return np.asarray(value.values, order="C"), np.asarray(value.rows, np.int64, order="C")
-    return np.asarray(value, order="C"), None
+        return _plain(value.values), np.asarray(value.rows, np.int64, order="C")
+    return _plain(value), None
+
+
+def _plain(value: np.ndarray) -> np.ndarray:
+    """The numbers in C order and in this machine's order of bytes."""
+    array = np.asarray(value, order="C")
+    return array if array.dtype.isnative else array.astype(array.dtype.type)
 
 
 def size_of(value: Value) -> int:
@@ -91,7 +100,9 @@ def storable(value: np.ndarray) -> np.ndarray:
 
 def plain_numpy(dtype: np.dtype) -> bool:
     """Whether every numpy knows a dtype, also one without ml_dtypes."""
-    return dtype.kind in "biufc" and dtype.isbuiltin == 1
+    # Neither 0 nor 1 is what packages besides numpy have registered; 0 are such as were given
+    # another order of bytes, be it this machine's.
+    return dtype.kind in "biufc" and dtype.isbuiltin != 2 and dtype.isnative
 
 
 def recordable(value: np.ndarray) -> bool:

@@ -13,6 +13,9 @@ CHUNK_BYTES = 4 << 20
 as a whole."""
 MAX_CHUNK_BYTES = 256 << 20
 """A single value larger than this is split along its first axis (Blosc cannot take 2 GiB)."""
+LEAST_EXTENT = 4096
+"""How many elements of values whose shape changes share a chunk at least: the first one may be
+empty, or much smaller than those that follow."""
 RAGGED_DIMENSIONS = 8
 """How many axes a ragged value may have; see `shape` in docs/trace-format.md."""
 
@@ -184,7 +187,7 @@ def fixed_rows(nbytes: int, expected: int, chunk_bytes: int) -> int:
 
 def ragged_extent(size: int, itemsize: int, expected: int, chunk_bytes: int) -> int:
     """How many elements share a chunk where a value has about ``size``."""
-    return max(1, min(chunk_bytes // itemsize, size * expected))
+    return max(1, min(chunk_bytes // itemsize, max(LEAST_EXTENT, size * expected)))
 
 
 def chunk_bytes_within(limit: int, tensors: int) -> int:

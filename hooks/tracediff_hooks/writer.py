@@ -68,8 +68,10 @@ class Writer:
     def _work(self) -> None:
         state = self._state
         while True:
+            # After a failure nothing is ever flushed, so there is nothing to be in time for.
+            timeout = None if self.failure is not None else state.idle_seconds
             try:
-                item, size = self._queue.get(timeout=state.idle_seconds)
+                item, size = self._queue.get(timeout=timeout)
             except queue.Empty:
                 self._attempt(state.flush_late)
                 continue
@@ -211,8 +213,6 @@ class WriterState:
         run.append_step(max(0, len(about.fits) - 1), *moment)
         about.steps += 1
         self._steps = about.steps
-        if about.attributes_changed:
-            self._write_attributes()
         if time.monotonic() >= self._flush_at:
             self._flush()
 
@@ -263,8 +263,6 @@ class WriterState:
         if self._run is not None and self._about is not None:
             self._flush()
             self._run.trim()
-            if self._about.attributes_changed:
-                self._write_attributes()
 
     def _on_end(self, status: str) -> None:
         if self._run is not None:
@@ -274,6 +272,10 @@ class WriterState:
 
     def _flush(self) -> None:
         assert self._run is not None
+        assert self._about is not None
+        # Not at each step: where each of them adds an event, they would all be written every time.
+        if self._about.attributes_changed:
+            self._write_attributes()
         self._run.flush(self._steps)
         self._flushed = self._steps
         self._flush_at = time.monotonic() + FLUSH_SECONDS

@@ -284,6 +284,9 @@ def test_a_level_or_role_that_does_not_exist_is_refused(level):
         ("1.5g", 1_500_000_000),
         (10 << 20, 10 << 20),
         (5e8, 500_000_000),
+        ("5e8", 500_000_000),
+        (np.int64(5_000_000), 5_000_000),
+        (np.float32(5_000_000), 5_000_000),
     ],
 )
 def test_a_size_may_be_written_with_a_unit(text, size):
@@ -291,7 +294,8 @@ def test_a_size_may_be_written_with_a_unit(text, size):
 
 
 @pytest.mark.parametrize(
-    "text", ["much", "", 1000, "5 XB", True, float("inf"), float("nan"), 5e6 + 0.5]
+    "text",
+    ["much", "", 1000, "5 XB", "e9", "5e", True, float("inf"), float("nan"), 5e6 + 0.5],
 )
 def test_a_budget_that_is_none_is_refused(text):
     with pytest.raises(ValueError, match="budget"):

@@ -6,7 +6,11 @@ recorder's code.
 
 from __future__ import annotations
 
+import io
 import itertools
+import os
+import shutil
+import sys
 import time
 
 import numpy as np
@@ -14,8 +18,11 @@ import pytest
 from support.plain_traces import Plain, f4, observed, record, weight, weights
 
 from tracediff_hooks import recorder as recorder_module
+from tracediff_hooks import store as store_module
 from tracediff_hooks import values as values_module
 from tracediff_hooks import writer as writer_module
+from tracediff_hooks._tell import tell
+from tracediff_hooks.budget import DEFAULT_BYTES, Budget
 from tracediff_hooks.recorder import Recorder
 
 
@@ -67,6 +74,114 @@ def test_flushes_happen_by_themselves_in_time(tmp_path, monkeypatch):
     # Then the step is on disk though nobody asked for it
     assert Plain(tmp_path / "a.zarr").steps == 1
     recorder.close()
+
+
+def test_what_each_step_adds_to_the_attributes_is_written_once_a_flush(tmp_path, monkeypatch):
+    # Given many steps that update no weight, each of which is an event
+    written = []
+    write = store_module.RunGroup.write_attributes
+    monkeypatch.setattr(
+        store_module.RunGroup,
+        "write_attributes",
+        lambda run, attributes: (written.append(len(attributes["events"])), write(run, attributes)),
+    )
+    monkeypatch.setattr(writer_module, "FLUSH_SECONDS", 1000)
+    recorder = Recorder(tmp_path / "a.zarr")
+    recorder.begin_run({}, [weight(trainable=True)])
+    (state,) = weights(1)
+    for _ in range(50):
+        recorder.record_step(before=state, observed={}, after=state, may_skip="gradients add up")
+    recorder.close()
+    # Then they are not written again and again, and the trace has them all
+    assert written == [0, 50]
+    events = Plain(tmp_path / "a.zarr").about["events"]
+    assert [(event["step"], event["kind"]) for event in events] == [
+        (step, "no-update") for step in range(50)
+    ]
+
+
+def test_a_writer_that_has_given_up_costs_nothing(tmp_path, monkeypatch):
+    # Given a disk that refuses the first flush
+    def refuse(run, steps):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(writer_module, "FLUSH_SECONDS", 0)
+    monkeypatch.setattr(store_module.RunGroup, "flush", refuse)
+    recorder = Recorder(tmp_path / "a.zarr")
+    recorder.begin_run({}, [weight()])
+    one, two = weights(1, 2)
+    recorder.record_step(before=one, observed={}, after=two)
+    recorder._writer.wait()
+    assert recorder.failed
+    # When the training goes on, then its thread sleeps
+    attempts = []
+    monkeypatch.setattr(recorder._writer, "_attempt", lambda *args: attempts.append(args))
+    time.sleep(0.3)
+    assert attempts == []
+    recorder.close()
+
+
+def test_without_a_stderr_nothing_is_said_and_nothing_raised(monkeypatch, capsys):
+    # Given a process whose stderr nobody reads any more, that has closed it, or that has none
+    reading, writing = os.pipe()
+    os.close(reading)
+    broken = os.fdopen(writing, "w", buffering=1)
+    closed = io.StringIO()
+    closed.close()
+    for stream in (broken, closed, None):
+        monkeypatch.setattr(sys, "stderr", stream)
+        # When the recorder has something to tell, then that is all that happens
+        tell("a disk is full")
+    with pytest.raises(BrokenPipeError):
+        broken.close()
+    assert capsys.readouterr().out == ""
+
+
+def test_a_disk_that_cannot_be_asked_has_unknown_room(tmp_path, monkeypatch):
+    # Given a place that may not be looked at, when what is free there is asked for
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr(shutil, "disk_usage", refuse)
+    # Then that cannot be told, and the default stands
+    budget = Budget(None, str(tmp_path / "a.zarr"))
+    budget.settle()
+    assert (budget.free(), budget.limit) == (None, DEFAULT_BYTES)
+    # and where only the trace itself is not there yet, its disk is asked
+    monkeypatch.undo()
+    assert Budget(None, str(tmp_path / "deep" / "a.zarr")).free() > 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_a_forked_process_records_what_it_began_and_leaves_alone_what_it_did_not(tmp_path):
+    # Given a recorder that has recorded a step, and one that has not begun
+    recorder, unused = Recorder(tmp_path / "a.zarr"), Recorder(tmp_path / "b.zarr")
+    one, two, three = weights(1, 2, 3)
+    recorder.begin_run({}, [weight()])
+    recorder.record_step(before=one, observed={}, after=two)
+    recorder.flush()
+    # When a process is forked, and both record a step there
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            assert recorder.failed
+            assert not unused.failed
+            recorder.record_step(before=two, observed={}, after=three)
+            unused.begin_run({}, [weight()])
+            unused.record_step(before=one, observed={}, after=three)
+            unused.close()
+            recorder.close()
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    # Then the first trace is still that of the process that began it,
+    recorder.record_step(before=two, observed={}, after=two)
+    recorder.close()
+    assert [v[0] for v in Plain(tmp_path / "a.zarr").rows("weight", "w")] == [1, 2, 2]
+    # and the second was brought to disk by the child
+    assert [v[0] for v in Plain(tmp_path / "b.zarr").rows("weight", "w")] == [1, 3]
 
 
 def test_a_paused_run_is_complete_and_goes_on(tmp_path):

@@ -40,6 +40,21 @@ def test_batches_of_any_shape_are_stored_one_after_the_other(tmp_path):
     assert run.versions(*key) == [0, 1, 2, 0]
 
 
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_first_value_without_elements_makes_no_file_of_each_later_element(tmp_path, sparse):
+    # Given an empty batch, or a gradient of no rows, and then one of 1000 rows
+    key = ("gradient", "w") if sparse else ("input", "input/0")
+    values = [np.ones((count, 3), np.float32) for count in (0, 1000)]
+    spec = observed(key[1], key[0], shape=(5, 3) if sparse else None, ragged=True, sparse=sparse)
+    given = [SparseRows(v, np.zeros(len(v), np.int64)) if sparse else v for v in values]
+    run = record(tmp_path / "a.zarr", [spec], [({}, {key: value}, {}) for value in given])
+    # Then both come back, out of a handful of files
+    for found, value in zip(run.rows(*key), values, strict=True):
+        assert np.array_equal(found[0] if sparse else found, value)
+    folder = tmp_path / "a.zarr" / "run-0" / "values"
+    assert sum(path.is_file() for path in folder.rglob("*")) < 12
+
+
 def test_sparse_gradients_keep_their_rows(tmp_path):
     # Given indexed slices: of as many rows, of fewer, of the same values in another order
     key = ("gradient", "w")
@@ -119,6 +134,23 @@ def test_every_dtype_comes_back_as_it_was(tmp_path, dtype):
     found = run.stored(*key)[0]
     assert (found.dtype, found.tobytes()) == (np.dtype(dtype), value.tobytes())
     assert run.lines[key]["dtype"] == dtype
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">i8", ">f2", ">u2"])
+def test_an_array_in_the_other_order_of_bytes_is_stored_as_its_numbers(tmp_path, dtype):
+    # Given a batch as some file formats hold it, the most significant byte first
+    key, batch = ("input", "input/0"), np.arange(6, dtype=dtype).reshape(2, 3)
+    name = np.dtype(dtype).name
+    run = record(
+        tmp_path / "a.zarr",
+        [observed("input/0", "input", dtype=name, shape=None, ragged=True)],
+        [({}, {key: batch}, {})],
+    )
+    # Then its numbers come back, under the digest that the same numbers have on every stack
+    (found,) = run.rows(*key)
+    assert np.array_equal(found, batch)
+    assert run.digests(*key) == [hash_of(batch.astype(np.dtype(dtype).newbyteorder("<")))]
+    assert run.about["events"] == []
 
 
 def test_bfloat16_is_stored_as_integers_of_its_width(tmp_path):

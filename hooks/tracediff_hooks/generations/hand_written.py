@@ -219,11 +219,14 @@ class HandWrittenLoop:
 
     def _tapped(self, python_function: Callable[..., Any]) -> Callable[..., Any]:
         hook = self._hook
+        # The script's function is for autograph to convert, and ours is not.
+        as_it_is = sys.modules["tensorflow"].autograph.experimental.do_not_convert
+        outputs = as_it_is(lambda: hook.session.guard(hook.outputs, None) or {})
 
         def tapped_step(*args: Any, **kwargs: Any) -> Any:
             with hook.collecting():
                 result = python_function(*args, **kwargs)
-            return {"result": result, TAPS: hook.session.guard(hook.outputs, None) or {}}
+            return {"result": result, TAPS: outputs()}
 
         return tapped_step
 

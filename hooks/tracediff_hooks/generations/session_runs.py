@@ -7,7 +7,7 @@ last, that need not be done again.
 import functools
 import operator
 import threading
-from typing import Any, Callable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -29,6 +29,7 @@ class SessionRuns:
             (session_class._Callable, "__call__"),
         ):
             self._places.append((owner, name, getattr(owner, name)))
+        self._counting: Dict[str, Any] = {}
         self._lock = threading.Lock()
         self._begun = self._ended = 0
         self._quiet_at: Optional[int] = None
@@ -36,12 +37,13 @@ class SessionRuns:
     def attach(self) -> None:
         """Begins to count."""
         for owner, name, original in self._places:
-            setattr(owner, name, self._counted(original))
+            self._counting[name] = counted = self._counted(original)
+            setattr(owner, name, counted)
 
     def detach(self) -> None:
         """Ends the counting; a method that somebody else has wrapped since counts for nobody."""
         for owner, name, original in self._places:
-            if getattr(getattr(owner, name), "counted_by", None) is self:
+            if getattr(owner, name) is self._counting.get(name):
                 setattr(owner, name, original)
 
     def _counted(self, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -55,7 +57,6 @@ class SessionRuns:
                 with self._lock:
                     self._ended += 1
 
-        run.counted_by = self  # type: ignore[attr-defined]
         return run
 
     def read(self, read: Callable[[], Any]) -> Any:
