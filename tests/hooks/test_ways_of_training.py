@@ -131,9 +131,10 @@ def test_a_tf_data_dataset(ways):
 
 
 @pytest.mark.way("sample weights", "recorded", *ALL)
-def test_sample_weights_are_recorded_and_explain_the_loss(ways):
-    # Given a weight for each sample
-    way = ways["sample_weight"]
+@pytest.mark.parametrize("name", ["sample_weight", "sample_weight_and_validation_without"])
+def test_sample_weights_are_recorded_and_explain_the_loss(ways, name):
+    # Given a weight for each sample, and without one a validation after each epoch or none
+    way = ways[name]
     # Then each step holds those of its rows, and its loss and its gradients are the weighted ones
     expected = [w for (w,) in batches_of(way.arrays["weight"])]
     for recorded, fed in zip(values(way.run, "sample_weight", "sample_weight/0"), expected):

@@ -8,7 +8,7 @@ updating.
 """
 
 import sys
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -318,19 +318,22 @@ class KerasGraphHook:
         return found
 
     def places(self) -> Dict[int, Key]:
-        """Which part of a batch each placeholder of the train function takes, by identity."""
+        """Which part of a batch each placeholder of the train function takes, by identity.
+
+        Told by position, as Keras feeds them: an evaluation without sample weights gives the model
+        other placeholders for them, and the train function keeps those that it was built with.
+        """
         model = self._model
-        roles = (
-            ("input", model._feed_inputs),
-            ("label", model._feed_targets),
-            ("sample_weight", model._feed_sample_weights),
-        )
-        places: Dict[int, Key] = {}
-        for role, tensors in roles:
-            positions = self._positions(role, tensors)
-            for tensor, position in zip(tensors, positions):
-                places[id(tensor)] = (role, f"{role}/{position}")
-        return places
+        targets = len(model._feed_targets)
+        known = [("input", position) for position in self._input_positions()]
+        known += [("label", position) for position in range(targets)]
+        # Behind the sample weights stands the learning phase, which is the only scalar.
+        rest = [tensor for tensor in self._function.inputs[len(known) :] if tensor.shape.ndims != 0]
+        known += [("sample_weight", position) for position in range(len(rest))]
+        return {
+            id(tensor): (role, f"{role}/{position}")
+            for tensor, (role, position) in zip(self._function.inputs, known)
+        }
 
     def _batch(self, inputs: Any) -> Dict[Key, np.ndarray]:
         places = self.places()
@@ -351,12 +354,12 @@ class KerasGraphHook:
             found[key] = array
         return found
 
-    def _positions(self, role: str, tensors: Any) -> Any:
-        if role == "input":
-            known = [id(tensor) for tensor in self._model.inputs or []]
-            if all(id(tensor) in known for tensor in tensors):
-                return [known.index(id(tensor)) for tensor in tensors]
-        return range(len(tensors))
+    def _input_positions(self) -> Sequence[int]:
+        fed = self._model._feed_inputs
+        known = [id(tensor) for tensor in self._model.inputs or []]
+        if all(id(tensor) in known for tensor in fed):
+            return [known.index(id(tensor)) for tensor in fed]
+        return range(len(fed))
 
     def _before(self) -> Dict[Key, np.ndarray]:
         keys = {tensor.key for tensor in self._state}

@@ -113,6 +113,26 @@ def sample_weight(bench):
 
 
 @way()
+def sample_weight_and_validation_without(bench):
+    """Keras of graphs has other placeholders for weights after it, the train function has not."""
+    model = bench.kit.mlp()
+    x, y = problem()
+    weight = np.linspace(0.2, 3.0, len(x)).astype("float32")
+    model.fit(
+        x,
+        y,
+        batch_size=8,
+        epochs=2,
+        shuffle=False,
+        sample_weight=weight,
+        validation_data=problem(10, seed=77),
+        verbose=0,
+        callbacks=bench.callbacks(),
+    )
+    bench.note(x=x, y=y, weight=weight)
+
+
+@way()
 def class_weight(bench):
     kit = bench.kit
     layers = kit.keras.layers
