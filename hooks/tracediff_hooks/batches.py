@@ -2,6 +2,7 @@
 
 from typing import Any, List, Optional, Sequence, Tuple
 
+from tracediff_hooks.composite import is_composite
 from tracediff_hooks.tensors import Key
 
 
@@ -29,6 +30,6 @@ def _flatten(values: Any, order: Optional[Sequence[str]]) -> List[Any]:
         if order is not None and set(order) == set(values):
             keys = list(order)
         return [leaf for key in keys for leaf in _flatten(values[key], None)]
-    if isinstance(values, (list, tuple)):
+    if isinstance(values, (list, tuple)) and not is_composite(values):
         return [leaf for value in values for leaf in _flatten(value, None)]
     return [values]

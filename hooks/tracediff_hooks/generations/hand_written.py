@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 import numpy as np
 
 from tracediff_hooks.batches import input_names
+from tracediff_hooks.composite import plain_arrays
 from tracediff_hooks.generations.layer_calls import layer_calls
 from tracediff_hooks.generations.on_host import on_host
 from tracediff_hooks.generations.step_taps import TAPS
@@ -245,9 +246,9 @@ def arrays_of(named: List[Tuple[Key, Any]]) -> Dict[Key, Value]:
     """Copies of tensors and arrays on the host; whatever holds no numbers is left out."""
     found: Dict[Key, Value] = {}
     for key, value in named:
-        array = np.array(on_host(value))
-        if array.dtype != object:
-            found[key] = array
+        for part, array in plain_arrays(key, value, on_host).items():
+            if array.dtype != object:
+                found[part] = np.array(array)
     return found
 
 

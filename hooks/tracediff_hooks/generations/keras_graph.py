@@ -13,6 +13,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 import numpy as np
 
 from tracediff_hooks import v1_optimizer
+from tracediff_hooks.composite import is_composite, plain_arrays
 from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.gradient_registry import gradients_of
 from tracediff_hooks.generations.graph_mode import keras_of, unsupported
@@ -295,7 +296,7 @@ class KerasGraphHook:
         found: Dict[Key, Value] = {}
         for place, value in self._fetched.items():
             if place.part == "dense":
-                found[place.key] = np.asarray(value)
+                found.update(plain_arrays(place.key, value, np.asarray))
             elif place.part == "values":
                 rows = np.array(self._fetched[_Fetched(place.key, "rows")], np.int64)
                 found[place.key] = SparseRows(np.asarray(value), rows)
@@ -347,8 +348,10 @@ class KerasGraphHook:
                 if _Fetched(key, "dense") not in self._fetched and value not in self._fetches:
                     self._fetch(self._function, _Fetched(key, "dense"), value)
                 continue
-            dense = value.todense() if hasattr(value, "todense") else value
-            array = np.array(dense, dtype=tensor.dtype.as_numpy_dtype)
+            if is_composite(value):
+                found.update(plain_arrays(key, value, np.asarray))
+                continue
+            array = np.array(value, dtype=tensor.dtype.as_numpy_dtype)
             if key[0] == "sample_weight" and (array == 1).all():
                 continue  # the framework feeds ones where the user gave none
             found[key] = array

@@ -22,6 +22,7 @@ from tracediff_hooks.state import StateTensor
 from tracediff_hooks.tensors import Key, SparseRows, Value, same_value
 
 GRADIENTS = ("gradient", "applied_gradient")
+BATCH_ROLES = ("input", "label", "sample_weight")
 SUPPORTED = ("MirroredStrategy", "MirroredStrategyV1")
 SHOWN = 3
 """Tensors that an event names, of those whose copies differ."""
@@ -200,7 +201,7 @@ class ReplicaTaps:
             if key[0] == "loss" or key in partial:
                 value = _sum(pieces if len(pieces) > 1 else pieces * len(parts))
             elif key[0] not in GRADIENTS and len(pieces) > 1:
-                value = _joined(pieces, rows)
+                value = _joined(pieces, None if key[0] in BATCH_ROLES else rows)
             if value is not None:
                 together[key] = value
                 continue
@@ -227,14 +228,21 @@ def _sum(pieces: Sequence[Any]) -> Value:
     return np.asarray(total, dtype=np.asarray(pieces[0]).dtype)
 
 
-def _joined(pieces: Sequence[Any], rows: Sequence[Optional[int]]) -> Optional[np.ndarray]:
+def _joined(pieces: Sequence[Any], rows: Optional[Sequence[Optional[int]]]) -> Optional[np.ndarray]:
     """The parts of a batch, or of what layers put out for it, one after the other.
+
+    Args:
+        pieces: what each replica has.
+        rows: how many rows of the batch each replica was given; None for what is fed, which is
+            always in parts: the values of a ragged tensor have a length of their own.
 
     What does not have as many rows as the batch, such as the encoding of positions, and is the same
     on all replicas is taken once.
     """
     arrays = [np.asarray(piece) for piece in pieces]
-    of_batch = all(a.ndim and len(a) == count for a, count in zip(arrays, rows))
+    of_batch = all(
+        a.ndim and (rows is None or len(a) == rows[number]) for number, a in enumerate(arrays)
+    )
     # Rows are unknown where every replica was given the whole batch.
     if not of_batch and all(same_value(arrays[0], array) for array in arrays[1:]):
         return arrays[0]

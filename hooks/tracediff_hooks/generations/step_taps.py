@@ -23,6 +23,7 @@ from typing import (
 import numpy as np
 
 from tracediff_hooks.batches import input_names
+from tracediff_hooks.composite import plain_arrays
 from tracediff_hooks.outputs import LayerOutput
 from tracediff_hooks.tensors import Key, SparseRows, Value
 
@@ -289,9 +290,9 @@ class StepTaps:
                 found["loss", "loss"] = array_of(tensor)
             elif parts[0] == "batch":
                 # A batch may lie in an array of the script, which may fill it with the next one.
-                array = array_of(tensor)
-                fed.add(_address(array))
-                found[parts[1], parts[2]] = np.array(array)
+                for key, array in plain_arrays((parts[1], parts[2]), tensor, array_of).items():
+                    fed.add(_address(array))
+                    found[key] = np.array(array)
             elif parts[0] == "activation":
                 array = array_of(tensor)
                 found["activation", parts[2]] = np.array(array) if _address(array) in fed else array

@@ -198,6 +198,8 @@ class Control:
     def _inputs(self, run: RecordedRun) -> List[np.ndarray]:
         found = []
         for tensor in run.of_roles("input"):
+            if tensor.name.count("/") > 1:
+                return []  # part of a ragged tensor, or of a sparse one
             value = run.observed(tensor, 0)
             if value is not None:
                 found.append(value)

@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 import numpy as np
 
+from tracediff_hooks.composite import is_composite, plain_arrays
 from tracediff_hooks.replay.control import Batch, Player, Values
 from tracediff_hooks.replay.leaves import fitted, leaves, rebuilt
 from tracediff_hooks.replay.refused import ReplayRefused
@@ -22,6 +23,12 @@ class StepPlayer(Player):
         model, optimizer = self.model, self.model.optimizer
         # A subclassed model whose `build` was called says so before its layers have weights.
         if not all(getattr(layer, "built", True) for layer in model._flatten_layers()):
+            if not inputs:
+                raise ReplayRefused(
+                    "this model has no weights before its first step, and A recorded no input that "
+                    "would build it",
+                    hint="build the model before it is trained",
+                )
             x = [self._tensor(one) for one in inputs]
             model(x[0] if len(x) == 1 else x, training=False)
         owner = getattr(optimizer, "inner_optimizer", None) or getattr(
@@ -47,7 +54,10 @@ class StepPlayer(Player):
 
     def arrays(self, own: Any) -> Dict[Key, np.ndarray]:
         """The tensors of a batch of the script's own pipeline, by role and name."""
-        return {key: self._on_host(value) for key, value in self._hook._batch(own).items()}
+        found: Dict[Key, np.ndarray] = {}
+        for key, value in self._hook._batch(own).items():
+            found.update(plain_arrays(key, value, self._on_host))
+        return found
 
     def feed(self, fed: Any, own: Any, batch: Batch, *, weighted: bool) -> Any:  # noqa: ARG002
         """An iterator over one batch of A, nested as the script's own."""
@@ -78,6 +88,11 @@ class StepPlayer(Player):
         own = leaves(structure, order)
         for position, tensor in enumerate(own):
             name = f"{role}/{position}"
+            if is_composite(tensor):
+                raise ReplayRefused(
+                    f"this model is fed a ragged or sparse {name}; only plain tensors are replayed",
+                    hint="replay without batches, or feed this model dense arrays",
+                )
             if (role, name) not in batch:
                 raise ReplayRefused(f"A's batch has no {name}, which this model is fed")
             tail = list(tensor.shape)[1:]
