@@ -16,6 +16,7 @@ from support.build import RunPlan, Step, linear_run, make_trace
 from tracediff import open_trace
 from tracediff.cli import main
 from tracediff.errors import DamagedTrace, NotKept, TracediffError
+from tracediff_hooks import values as recorded_values
 from tracediff_hooks.recorder import SparseRows
 
 GRADIENT = ("gradient", "embedding/table")
@@ -225,9 +226,10 @@ def test_an_altered_summary_is_found_where_it_has_a_hash(tmp_path, family):
     ],
 )
 def test_the_error_of_a_truncated_chunk_says_which_steps_it_holds(
-    tmp_path, capsys, compression, tensor, chunk, first, last
+    tmp_path, monkeypatch, capsys, compression, tensor, chunk, first, last
 ):
     # given: a run of 80 steps with more than one chunk
+    monkeypatch.setattr(recorded_values, "LEAST_EXTENT", 1)
     path = make_trace(tmp_path / "a.zarr", linear_run(steps=80), compression=compression)
     other = make_trace(tmp_path / "b.zarr", linear_run(steps=80, seed=1))
     file = path / "run-0/values" / tensor / chunk

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.build import RunPlan, Step, make_trace
 
+from tracediff import open_trace
 from tracediff.drift.estimate import estimate
 from tracediff.trace import SKETCH_ERROR, sketch_of
+from tracediff.trace._cells import Cells
 from tracediff_hooks import sketch as recorder
 
 
@@ -116,3 +120,31 @@ def test_values_of_other_sizes_have_no_distance():
     assert estimate(a, b) is None
     with pytest.raises(ValueError, match="no difference"):
         a.distance(b)
+
+
+@pytest.mark.parametrize("level", ["full", "sketch"])
+def test_one_step_is_asked_of_its_own_cell(tmp_path, monkeypatch, level):
+    # Given a run whose weight is changed from outside before step 2, asked once about each kind
+    states = np.random.default_rng(0).standard_normal((6, 600)).astype(np.float32)
+    batches = np.arange(30, dtype=np.float32).reshape(5, 3, 2)
+    weight, batch = ("weight", "hidden/kernel"), ("input", "input/0")
+    steps = [Step({batch: batches[k]}, after={weight: states[k + 1]}) for k in range(5)]
+    steps[2] = Step({batch: batches[2]}, after={weight: states[3]}, before={weight: states[5]})
+    path = make_trace(tmp_path / "a.zarr", RunPlan(steps, initial={weight: states[0]}), level=level)
+    (run,) = open_trace(path).runs
+    kernel, fed = run.tensor(*weight), run.tensor(*batch)
+    run.sketch(kernel, 0)
+    run.row_digests(fed, 0)
+    # When it is asked about every step, and no more than one cell of each table may be looked at
+    for name in ("digests", "versions", "places", "all_statistics"):
+        monkeypatch.delattr(Cells, name)
+    # Then it answers, at both ends of the step with the outside change, too
+    for step in range(5):
+        before = states[5] if step == 2 else states[step]
+        for moment, value in (("before", before), ("after", states[step + 1])):
+            found = run.sketch(kernel, step, moment)
+            np.testing.assert_allclose(found.numbers, sketch_of(value).numbers, atol=1e-11)
+            norm = run.statistics(kernel, step, moment).norm
+            assert norm == pytest.approx(np.linalg.norm(value), rel=1e-5)
+        expected = [xxhash.xxh3_64_intdigest(row.tobytes()) for row in batches[step]]
+        assert run.row_digests(fed, step).tolist() == expected

@@ -50,6 +50,7 @@ class Cells:
         self._keeps_all = keeps_all
         self._ended = ended
         self._cache = cache
+        self._counts: dict[tuple[str, tuple[str, str]], int] = {}
 
     def digests(self, tensor: Tensor, moment: Moment) -> NDArray[np.uint64]:
         """Return the digest at every step, zeros where nothing was observed; uint64 (steps, 2)."""
@@ -79,13 +80,19 @@ class Cells:
         external = self.external.sketch
         return self._at(moment, tensor, places, external if name == "sketch" else external * 0 - 1)
 
+    def place(self, name: str, tensor: Tensor, step: int, moment: Moment) -> int:
+        """Return which summary belongs to one end of a step, as `places` does for all steps."""
+        change = self._change(tensor, step, moment)
+        if change is not None:
+            return int(self.external.sketch[change]) if name == "sketch" else -1
+        return self._table(tensor).place(name, _row(tensor, step, moment), _column(tensor))
+
     def statistics(self, tensor: Tensor, step: int, moment: Moment) -> NDArray[np.float64]:
         """Return the statistics in one cell, NaN where there are none; float64 (fields,)."""
         column = _column(tensor)
-        if tensor.table == "state" and moment == "before":
-            change = self.external.place(step, column)
-            if change is not None:
-                return np.asarray(self.external.statistics[change])
+        change = self._change(tensor, step, moment)
+        if change is not None:
+            return np.asarray(self.external.statistics[change])
         return self._table(tensor).statistics(_row(tensor, step, moment), column)
 
     def all_statistics(self, tensor: Tensor, moment: Moment) -> NDArray[np.float64]:
@@ -97,20 +104,28 @@ class Cells:
 
     def cell(self, tensor: Tensor, step: int, moment: Moment) -> tuple[int, int, int]:
         """Return the version and the two halves of the digest at one end of a step."""
-        column = _column(tensor)
-        if tensor.table == "state" and moment == "before":
-            change = self.external.find(step, column)
-            if change is not None:
-                return change
-        return self._table(tensor).cell(_row(tensor, step, moment), column)
+        change = self._change(tensor, step, moment)
+        if change is not None:
+            return self.external.cell(change)
+        return self._table(tensor).cell(_row(tensor, step, moment), _column(tensor))
+
+    def _change(self, tensor: Tensor, step: int, moment: Moment) -> int | None:
+        """Return the number of the change from outside at one end of a step, if there is one."""
+        if tensor.table != "state" or moment != "before":
+            return None
+        return self.external.place(step, _column(tensor))
 
     def count_values(self, tensor: Tensor) -> int:
         """Return how many values of a tensor the complete steps refer to."""
         return 1 + max(int(self.versions(tensor, moment).max()) for moment in MOMENTS)
 
     def count_summaries(self, name: str, tensor: Tensor) -> int:
-        """Return how many summaries of a tensor the complete steps refer to."""
-        return 1 + max(int(self.places(name, tensor, moment).max()) for moment in MOMENTS)
+        """Return how many summaries of a tensor the complete steps refer to; there is one step."""
+        key = name, tensor.key
+        if key not in self._counts:
+            last = (int(self.places(name, tensor, moment).max()) for moment in MOMENTS)
+            self._counts[key] = 1 + max(last)
+        return self._counts[key]
 
     @cached_property
     def external(self) -> External:

@@ -197,6 +197,13 @@ class Run:
             return np.zeros(self.steps, np.bool_)
         return (self._cells.versions(recorded, moment) >= 0) & self.observed(tensor, moment)
 
+    def _is_kept(self, recorded: Tensor, step: int, moment: Moment) -> bool:
+        """Say of one step what `kept` says of all."""
+        if recorded.path is None or not _values.is_readable(recorded.dtype):
+            return False
+        version, low, high = self._cells.cell(recorded, step, moment)
+        return version >= 0 and (low, high) != (0, 0)
+
     def read(self, tensor: Tensor, step: int, moment: Moment = "before") -> NDArray[Any]:
         """Return the value of a tensor at a step, verified against its digest.
 
@@ -245,8 +252,7 @@ class Run:
         """
         recorded = self._resolve(tensor)
         self._check_step(recorded, step, moment)
-        places = self._cells.places("sketch", recorded, moment)
-        place = int(places[step])
+        place = self._cells.place("sketch", recorded, step, moment)
         if place < 0:
             return sketch_of(self.read(tensor, step, moment))
         numbers = self._summaries.read(
@@ -275,7 +281,7 @@ class Run:
         """
         recorded = self._resolve(tensor)
         self._check_step(recorded, step, moment)
-        if self.kept(tensor, moment)[step]:
+        if self._is_kept(recorded, step, moment):
             if recorded.dtype.startswith("complex"):
                 return None
             return statistics_of(self._value(tensor, step, moment)[0])
@@ -307,7 +313,7 @@ class Run:
         """
         recorded = self._resolve(tensor)
         self._check_step(recorded, step, "before")
-        place = int(self._cells.places("rows", recorded, "before")[step])
+        place = self._cells.place("rows", recorded, step, "before")
         if place < 0:
             what = self._what(tensor, step)
             return row_digests_of(self._values.read_as_stored(recorded, step, "before", what))

@@ -84,6 +84,13 @@ class Table:
             return np.full(self._rows, -1, np.int32)
         return self._view(array, column).copy()
 
+    def place(self, name: str, row: int, column: int) -> int:
+        """Return where the summary in one cell is, as `places` does for all rows."""
+        array = self._summaries(name)
+        if array is None or column >= array.shape[1]:
+            return -1
+        return int(self._view(array, column)[row])
+
     def statistics(self, row: int, column: int) -> NDArray[np.float64]:
         """Return the statistics in one cell, NaN where there are none; float64 (fields,)."""
         array = self._summaries("statistics")
@@ -146,11 +153,8 @@ class External:
     sketch: NDArray[np.int32]
     statistics: NDArray[np.float64]
 
-    def find(self, step: int, column: int) -> tuple[int, int, int] | None:
-        """Return the version and the two halves of the digest before a step, if it had changed."""
-        change = self.place(step, column)
-        if change is None:
-            return None
+    def cell(self, change: int) -> tuple[int, int, int]:
+        """Return the version and the two halves of the digest of one change."""
         low, high = self.digest[change]
         return int(self.version[change]), int(low), int(high)
 

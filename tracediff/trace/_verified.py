@@ -81,7 +81,7 @@ class VerifiedValues:
     def read_as_stored(self, tensor: Tensor, step: int, moment: Moment, what: str) -> NDArray[Any]:
         """Return the value as `read` does, but in the element type in which it is stored."""
         self.read(tensor, step, moment, what)  # verified; decoding may have widened it
-        version = int(self._cells.versions(tensor, moment)[step])
+        version, _, _ = self._cells.cell(tensor, step, moment)
         return self._reader(tensor).read(version)[0]
 
     def read_many(
