@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -191,6 +191,7 @@ def _examined(
         eps=values.eps(),
         age=matched.age,
         spread=spread,
+        same_libraries=_libraries(run_a) == _libraries(run_b) is not None,
     )
     if repeated:
         judged = with_own_rules(judged, run_a, run_b, pairing)
@@ -250,6 +251,14 @@ def open_run(source: Source) -> Run:
             f"{trace.path} holds no run", hint="recording begins with the first call of fit"
         )
     return trace.runs[0]
+
+
+def _libraries(run: Run) -> dict[str, str] | None:
+    """Return the versions of all that trained a run, the recorder aside; None where not told."""
+    versions = (run.about.get("stack") or {}).get("versions")
+    if not isinstance(versions, Mapping):
+        return None
+    return {name: str(one) for name, one in versions.items() if name != "tracediff_hooks"}
 
 
 def _in_common(track: Track) -> bool:

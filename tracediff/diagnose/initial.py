@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tracediff.diagnose import remedies
+from tracediff.diagnose.begun import parted_before, steps_behind
 from tracediff.diagnose.case import Case, Values
 from tracediff.diagnose.initialisers import (
     Initialiser,
@@ -66,6 +67,9 @@ def initial_weights(case: Case) -> Iterable[Finding]:
         verdicts.append(_compare(case, place, pair, tests=len(places)))
         shapes[place.track.pair.name] = pair[0].shape
     yield from _coarser(case, coarse)
+    if any(steps_behind(case)):
+        yield from _trained(case, verdicts)
+        verdicts = []
     others = [(one, one.other) for one in verdicts if one.other is not None]
     draws = [one for one in verdicts if one.other is None]
     for one, (text_a, text_b) in others:
@@ -114,6 +118,14 @@ def initial_weights(case: Case) -> Iterable[Finding]:
             step=case.start,
             evidence=('record with level="full" to tell another draw from another initialiser',),
         )
+
+
+def _trained(case: Case, verdicts: Sequence[_Verdict]) -> Iterable[Finding]:
+    """Say of weights that were trained before what can be said of them."""
+    if verdicts:
+        shown = [one for one in verdicts if one.few]
+        evidence = [f"{one.place.track.pair.name}: {one.text}" for one in shown[:6]]
+        yield parted_before(case, [one.place for one in verdicts], evidence)
 
 
 def _coarser(case: Case, found: Mapping[tuple[str, str], list[str]]) -> Iterable[Finding]:
@@ -247,6 +259,9 @@ def _initializers(case: Case, place: Place, shape: tuple[int, ...]) -> list[str]
 def initial_slots(case: Case) -> Iterable[Finding]:
     """Name slots of the optimizer that start from other values."""
     places = [place for place in case.firsts("slot") if _at_start(case, place)]
+    if any(steps_behind(case)) and any(_at_start(case, one) for one in case.firsts("weight")):
+        # Where weights had parted before, what moved them has; but it may also be kept in one only.
+        places = [place for place in places if _begins_anew(case, place)]
     groups: dict[str, list[Place]] = {}
     for place in places:
         groups.setdefault(split_slot(place.track.pair.name)[1], []).append(place)
@@ -272,3 +287,11 @@ def initial_slots(case: Case) -> Iterable[Finding]:
             evidence=(f"before step {case.start}: {listed(names)}",),
             remedy=remedies.for_slot(case.optimizer_classes()[0], slot),
         )
+
+
+def _begins_anew(case: Case, place: Place) -> bool:
+    """Say whether a slot is all one value in one run only, as where it was never used."""
+    pair = case.read(place.track.pair.key, case.start, "before")
+    if pair is None or pair[0].size < 2 or pair[1].size < 2:
+        return False
+    return bool(np.ptp(pair[0]) == 0) != bool(np.ptp(pair[1]) == 0)

@@ -311,7 +311,7 @@ def _kinks(
     spoilt = _spoilt(judged, envelope, count)
     return {
         key: passing(
-            one.track,
+            one,
             _unexplained(key, one, "after", one.track.after, one.after, envelope),
             spoilt,
         )

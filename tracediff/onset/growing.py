@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tracediff.drift import Series, Track
+from tracediff.drift import Series
 from tracediff.onset.judge import Judged
 from tracediff.onset.past import reached, scaled
 from tracediff.tolerance import (
@@ -53,19 +53,19 @@ def grown(
     count = len(cells)
     if not count:
         return np.zeros(0, bool)
-    history = steps_apart(one.track)
+    history = steps_apart(one)
     past = reached(one.track, envelope, before=before, statistic=one.statistic)
     if gradient is not None:
         past = np.maximum(past, np.r_[0.0, gradient][:-1] if before else gradient)
     if before:
-        history = np.r_[0, history[:-1]]
+        history = np.r_[one.behind, history[:-1]]
     factor = STATISTIC_FACTOR if one.statistic else GROWTH_FACTOR
     smooth = scaled(cells) <= factor * past
     known = cells["known"] & ~cells["reshaped"] & (cells["mismatched"] == 0)
     return np.asarray(smooth & known & (history >= GROWTH_STEPS))
 
 
-def passing(track: Track, flags: NDArray[np.bool_], spoilt: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def passing(one: Judged, flags: NDArray[np.bool_], spoilt: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Say where a significant difference is a kink that rounding crossed, and has passed.
 
     A unit at the edge of its activation (or a maximum between near equals) falls to either side by
@@ -73,15 +73,15 @@ def passing(track: Track, flags: NDArray[np.bool_], spoilt: NDArray[np.bool_]) -
     earlier steps, be gone soon, and leave no weight beyond what smooth growth explains.
 
     Args:
-        track: The track, of something observed.
+        one: The track, judged, of something observed.
         flags: Where it differs significantly.
         spoilt: Steps at which a weight differs beyond smooth growth.
     """
     count = len(flags)
     result = np.zeros(count, bool)
     lasting = np.maximum.accumulate(spoilt) if count else spoilt
-    history = steps_apart(track)
-    drift = np.nan_to_num(track.after["relative_l2"], nan=np.inf)
+    history = steps_apart(one)
+    drift = np.nan_to_num(one.track.after["relative_l2"], nan=np.inf)
     for step in map(int, np.flatnonzero(flags & (history >= GROWTH_STEPS))):
         end = step + KINK_WINDOW
         later = drift[step + 1 : end]
@@ -92,10 +92,10 @@ def passing(track: Track, flags: NDArray[np.bool_], spoilt: NDArray[np.bool_]) -
     return result
 
 
-def steps_apart(track: Track) -> NDArray[np.int64]:
-    """Return at how many earlier steps the values differed."""
-    cells = track.after
+def steps_apart(one: Judged) -> NDArray[np.int64]:
+    """Return at how many earlier steps the values differed, with those behind the comparison."""
+    cells = one.track.after
     # A lower bound of 0 says nothing; a difference of size 0 is in the sign of a zero.
     differs = cells["differs"] & ((cells["relative_l2"] > 0.0) | cells["at_least"])
-    history: NDArray[np.int64] = np.cumsum(differs) - differs
+    history: NDArray[np.int64] = one.behind + np.cumsum(differs) - differs
     return history

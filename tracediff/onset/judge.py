@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tracediff.drift import Series, Track
 from tracediff.names import split_slot
+from tracediff.onset.copied import in_places
 from tracediff.onset.level import Level, spread_of_logits
 from tracediff.onset.noise import (
     GradientNorms,
@@ -69,6 +70,7 @@ class Judged:
         external: For state, where something other than the optimizer changed it, in either run.
         statistic: Whether it is state that moves without being trained.
         start: The step with which the comparison begins.
+        behind: How many steps before that the runs differed already, as far as is known.
         bound: The tolerance that a user gave instead, or None. Growth excuses nothing then.
         room: For weights, by what L2 norm an update may differ beyond what it inherits; else None.
         spread: The floor that repeats of a run measure for it, or None.
@@ -85,6 +87,7 @@ class Judged:
     external: Flags
     statistic: bool = False
     start: int = 0
+    behind: int = 0
     bound: Bound | None = None
     room: Numbers | None = None
     spread: Spread | None = None
@@ -104,6 +107,7 @@ def judge(
     eps: float = 0.0,
     age: int = 0,
     spread: Mapping[Key, Spread] | None = None,
+    same_libraries: bool = False,
 ) -> dict[Key, Judged]:
     """Judge all tracks.
 
@@ -120,6 +124,7 @@ def judge(
             up to that of float32, it is the loss that is computed so, and what comes from it.
         age: How many steps the runs have behind them where the comparison begins.
         spread: What repeats of the runs measure of their noise.
+        same_libraries: Whether both runs had the same versions of what could prepare their samples.
     """
     floors = spread or {}
     count = len(next(iter(tracks.values())).after) if tracks else 0
@@ -199,6 +204,9 @@ def judge(
         allowed = level.grown
         if TOLERANCES[kind].accumulates:
             allowed = relaxed(level.within(track, before=False), track.after)
+        if kind == "data":
+            copied = in_places(track, same_libraries=same_libraries)
+            allowed = np.where(copied, 0.0, allowed)
         after = _significant(track.after, allowed, elementwise(kind, eps=unit))
         if kind == "gradient":
             floor = max(GRADIENT_FLOOR * max(1.0, unit / EPS32), cancelling[key])
@@ -209,9 +217,20 @@ def judge(
         judged[key] = Judged(
             track, zeros, after & ~quiet_steps, zeros, allowed, allowed, quiet_steps, zeros
         )
+    if age and _apart_at(tracks, start):
+        judged = {key: replace(one, behind=age) for key, one in judged.items()}
     for key in floors.keys() & judged.keys():
         judged[key] = replace(judged[key], spread=floors[key], modelled=modelled[key])
     return _with_updates(judged, trainable, drift)
+
+
+def _apart_at(tracks: Mapping[Key, Track], start: int) -> bool:
+    """Say whether weights differ before the first step: rounding, or more, lies behind them."""
+    return any(
+        bool(track.before["differs"][start])
+        for (role, _), track in tracks.items()
+        if role == "weight" and track.before is not None and start < len(track.before)
+    )
 
 
 def _unkept(cells: Series) -> Flags:
@@ -268,10 +287,16 @@ def _significant(cells: Series, allowed: Numbers, per_element: float) -> Flags:
     return np.asarray(cells["present"] & cells["differs"] & beyond)
 
 
-def _of_updates(track: Track, parts: Numbers) -> Numbers:
-    """Return what parts of each update so far, as L2 norms, come to beside the tensor's norm."""
+def _of_updates(track: Track, parts: Numbers, *, behind: float = 0.0) -> Numbers:
+    """Return what parts of each update so far, as L2 norms, come to beside the tensor's norm.
+
+    Args:
+        track: The weight.
+        parts: The parts, step by step.
+        behind: What they came to before the first step.
+    """
     size = np.nan_to_num(np.maximum(track.after["norm_a"], track.after["norm_b"]))
-    together = np.cumsum(np.nan_to_num(parts))
+    together = behind + np.cumsum(np.nan_to_num(parts))
     return np.asarray(np.divide(together, size, out=np.zeros(len(size)), where=size > 0.0))
 
 
@@ -291,7 +316,11 @@ def _judge_state(
     if update is not None:
         # Elements whose gradient is noise move at full speed under adaptive optimizers; and a
         # weight that began at zero is nothing but the sum of its updates.
-        level = level.plus(_of_updates(track, update["noise"] + share * update["norm"]))
+        # Those before the first step that is compared were like those after it, as far as known.
+        parts = share * update["norm"]
+        like = parts[begin[0] :][: begin[1]]
+        behind = begin[1] * float(like.mean()) if like.size else 0.0
+        level = level.plus(_of_updates(track, update["noise"] + parts, behind=behind))
     element = np.inf
     changed = external if external is not None else np.zeros(count, bool)
     # Where a step's update is compared as such, it shows what came all at once, and better.

@@ -61,7 +61,7 @@ def flipped(one: Judged, place: Place) -> bool:
         return False
     if cell["mismatched"] or cell["reshaped"]:
         return False
-    apart = int(steps_apart(one.track)[step])
+    apart = int(steps_apart(one)[step])
     if cell["size"] < _FEWEST or not apart:
         return False
     largest = float(reference(one.track.after)[step])

@@ -257,10 +257,19 @@ def data(variant):
         x, y = x[kept], y[kept]
     elif variant == "corrupted":
         x[3 * BATCH + 5] = 0
+    elif variant == "one-ulp":
+        x[3 * BATCH + 5, 2] = np.nextafter(x[3 * BATCH + 5, 2], np.float32(9))
+    elif variant == "speck":
+        x[3 * BATCH + 5, 2] += np.float32(2e-6) * np.abs(x).max()
+    elif variant == "prepared":
+        # The same samples, by way of another computation.
+        x = (x * np.float32(3.7) + np.float32(0.3) - np.float32(0.3)) / np.float32(3.7)
     return x, y
 
 
 def optimizer(variant):
+    if variant.startswith("adam"):
+        return keras.optimizers.Adam(0.005)
     return keras.optimizers.SGD(0.05, momentum=0.0 if variant.endswith("plain") else 0.9)
 
 
@@ -268,13 +277,14 @@ def train(out, variant):
     start()
     plain = variant.split("-plain")[0]
     late = plain in ("late", "restarted") or plain.endswith("-late")
+    elsewhere = plain.startswith("elsewhere")
     plain = plain.split("-late")[0]
     build = MODELS.get(plain, lambda: dense(sequential, chain()))
     model, weights = build()
     loss = "sparse_categorical_crossentropy"
     model.compile(optimizer=optimizer(variant), loss=loss, metrics=["accuracy"])
     for layer, values in weights:
-        layer.set_weights(values)
+        layer.set_weights([value + 0.01 for value in values] if elsewhere else values)
     x, y = data(plain)
     fed = x
     if plain in ("inputs", "swapped"):
