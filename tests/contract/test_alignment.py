@@ -25,6 +25,7 @@ VARIANTS = [
     *("dropped", "corrupted", "rebatched", "shuffled", "rows", "longer", "late", "restarted"),
     *("base-plain", "restarted-plain", "joined", "joined-otherwise", "joined-moved"),
     *("asked", "asked-late", "one-ulp", "speck", "prepared", "elsewhere-late", "adam", "adam-late"),
+    *("normalised", "normalised-flat"),
 ]
 ONE = [
     *(("base", other) for other in ("renamed", "automatic", "functional", "nested", "subclassed")),
@@ -134,6 +135,8 @@ ACROSS = [
     (("tf2.3", "base"), ("keras3", "prepared")),
     # Six updates lie behind the second run, whose roundings only the first has a record of.
     (("tf2.3", "adam"), ("keras3", "adam-late")),
+    # Of what is not 4-D, both take the variance of the batch as it is.
+    (("tf2.3", "normalised-flat"), ("keras3", "normalised-flat")),
     # The momentum of what has no gradient is noise already when the second run begins.
     (("tf2.3", "asked"), ("keras3", "asked-late")),
 ]
@@ -158,6 +161,20 @@ def test_a_speck_is_found_across_stacks_where_a_last_place_may_be_another_librar
     assert last.verdict == "rounding"
     (row,) = (one for one in last.drift if one.tensor == "input/0")
     assert (row.first_step, row.max_ulp) == (3, 1)
+
+
+def test_a_factor_on_variances_is_found_where_the_moving_variance_hides_it(recorded):
+    # GIVEN N / (N - 1) on the fused path of TensorFlow 2.3 alone, N = 80 and 40 values a channel,
+    # and batches of which the variance is a hundredth of the moving one
+    comparison = compare(recorded("tf2.3", "normalised"), recorded("keras3", "normalised"))
+    assert first_place(comparison) == (0, "update", "bn/moving_variance")
+    (cause,) = comparison.causes
+    assert (cause.code, cause.change) == ("layer.state", "moving-variance")
+    (line,) = (one for one in cause.evidence if "variances of the batches" in one)
+    assert 1 - 1 / 40 < float(line.split(" are ")[1].split()[0]) < 1 - 1 / 81
+    # AND the level of the table would have hidden it
+    (row,) = (one for one in comparison.drift if one.tensor == "bn/moving_variance")
+    assert row.relative_l2.first < 1e-5
 
 
 def test_the_two_gru_of_the_migration_part_in_their_forward_pass(recorded):

@@ -23,6 +23,7 @@ from tracediff.diagnose.precision import precision
 from tracediff.diagnose.state import constraints, external, trainable
 from tracediff.diagnose.structure import structure, unpaired_slots
 from tracediff.diagnose.unexplained import rounding, unexplained
+from tracediff.diagnose.variances import variance_factor as variance_factor
 from tracediff.diagnose.weighing import explains, weighed
 from tracediff.model import Finding
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from tracediff.diagnose.case import Case
 from tracediff.diagnose.configs import CONSTRAINT, Setting, layer_settings, random_layers
-from tracediff.diagnose.numbers import listed, plain, shown
+from tracediff.diagnose.numbers import listed, plain, short, shown
+from tracediff.diagnose.variances import variance_factor
 from tracediff.model import Finding
 from tracediff.names import same_setting
 from tracediff.onset import Place
@@ -268,11 +269,30 @@ def _masked(settings: list[Setting]) -> Iterable[Finding]:
             )
 
 
+def _factor(case: Case, place: Place) -> str | None:
+    """Say by which one factor the variances of the batches differ, where they do."""
+    if not place.track.pair.name.endswith("/moving_variance"):
+        return None
+    steps = np.flatnonzero(place.track.after["differs"])
+    found = variance_factor(case.a, case.b, place.track.pair, map(int, steps[steps >= place.step]))
+    if found is None:
+        return None
+    return (
+        f"the variances of the batches, which {place.track.pair.name} takes in, are "
+        f"{found.value:.6g} (± {short(found.error)}) times as large in B, in all channels, over "
+        f"{found.steps} steps"
+    )
+
+
 def _moves(case: Case, places: list[Place]) -> list[str]:
     """Say by which factor the change of a statistic differs, where one factor fits."""
     result = []
     for place in places:
         key, step = place.track.pair.key, place.step
+        factor_of_batches = _factor(case, place)
+        if factor_of_batches is not None:
+            result.append(factor_of_batches)
+            continue
         before, after = case.read(key, step, "before"), case.read(key, step, "after")
         if before is None or after is None:
             continue

@@ -129,6 +129,8 @@ def size(one: Difference) -> str:
     text = ", ".join(parts)
     if one.bound is not None:
         text += f"; {number(one.times_tolerance)} times what is allowed ({number(one.bound)})"
+    elif math.isinf(one.times_tolerance):
+        text += "; what is copied is not rounded"
     elif one.times_tolerance >= 1.0:
         allowed = number(one.tolerance, digits=2)
         explains = "repeats explain" if one.floor == "repeats" else "rounding explains"
@@ -144,7 +146,12 @@ def floor(comparison: Comparison) -> str | None:
     text = f"Noise floor: {_floor_source(found)}"
     first = comparison.first_divergence
     if first is not None:
-        if not math.isnan(first.times_tolerance):
+        if math.isinf(first.times_tolerance) and first.bound is None:
+            text += "; the first divergence is none of it, however small"
+        elif first.times_tolerance < 1.0 and not first.at_least:
+            times = number(first.times_tolerance)
+            text += f"; the first divergence, {times} times its level, is told by its form"
+        elif not math.isnan(first.times_tolerance):
             times = f"{'at least ' if first.at_least else ''}{number(first.times_tolerance)}"
             text += f"; the first divergence stands {times} times above it"
     elif found.tensor is not None:
