@@ -2,7 +2,8 @@
 
 VENV := .venv
 PY := $(VENV)/bin/python
-DECLARED := pyproject.toml hooks/pyproject.toml hooks/hatch_build.py hooks/tracediff_hooks/_passes.c
+DECLARED := pyproject.toml hatch_build.py tracediff/drift/_passes.c \
+  hooks/pyproject.toml hooks/hatch_build.py hooks/tracediff_hooks/_passes.c
 # The oldest supported Python first: what passes there passes later ones, rarely the reverse.
 PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)
 PYTHONS := python3.11 python3.12 python3.13 python3 $(wildcard $(PYENV)/versions/3.1[1-9].*/bin/python)

@@ -18,6 +18,8 @@ SLOT = ("slot", "hidden/kernel/m")
 EXTERNAL, STILL, WITHOUT, BROKEN = 3, 4, 5, 8
 """Steps: moved before it by something else; without an update; without a gradient; to a NaN."""
 
+pytestmark = pytest.mark.usefixtures("either_way")
+
 
 def a_run(folder, seed):
     common, own = np.random.default_rng(0), np.random.default_rng(seed)

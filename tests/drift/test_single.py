@@ -15,6 +15,8 @@ SIZES = st.integers(SHORT + 1, single.BLOCK + 7)
 """What the docstring of the module promises of norms."""
 WITHIN = 1e-6
 
+pytestmark = pytest.mark.usefixtures("either_way")
+
 
 def values(seed, size, *, scale, apart):
     """Two long values; ``apart`` is how far, relatively."""

@@ -15,9 +15,9 @@ from support.stacks import REPOSITORY, Stack
 FOLDERS = ("hooks", "tui", "tests", "samples", "bench")
 LOOK_FOR = "import sys, importlib.util as u; print([n for n in sys.argv[1:] if u.find_spec(n)])"
 
-# What the recorder's wheel has in place of a source.
-SOURCES = {"tracediff_hooks/_passes.c"}
-COMPILED = {"tracediff_hooks/_passes.so"}
+# What a wheel has in place of a source.
+SOURCES = {"tracediff/drift/_passes.c", "tracediff_hooks/_passes.c"}
+COMPILED = {"tracediff": "tracediff/drift/_passes.so", "hooks": "tracediff_hooks/_passes.so"}
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +44,9 @@ def build_wheel(source: Path, into: Path, **environment: str) -> Path:
     return wheel
 
 
-def compiled_here() -> set[str]:
-    """What is compiled into a wheel of the recorder, where there is a compiler."""
-    return COMPILED if shutil.which("cc") else set()
+def compiled_here(distribution: str) -> set[str]:
+    """What is compiled into a wheel, where there is a compiler."""
+    return {COMPILED[distribution]} if shutil.which("cc") else set()
 
 
 def files_in(wheel: Path) -> set[str]:
@@ -95,7 +95,7 @@ def test_the_core_wheel_holds_the_core_and_its_interface(core_wheel):
     metadata = {name for name in files if name.startswith("tracediff-")}
     packages = modules_under(REPOSITORY / "tracediff")
     packages |= modules_under(REPOSITORY / "tui" / "tracediff_tui")
-    assert files - metadata == packages
+    assert files - metadata == packages - SOURCES | compiled_here("tracediff")
     assert "tracediff/py.typed" in files
     assert any(name.endswith("/licenses/LICENSE") for name in metadata)
 
@@ -106,18 +106,41 @@ def test_the_hooks_wheel_holds_the_recorder_alone(hooks_wheel):
     # Then they are the package, whole, and the metadata
     metadata = {name for name in files if name.startswith("tracediff_hooks-")}
     package = modules_under(REPOSITORY / "hooks" / "tracediff_hooks") - SOURCES
-    assert files - metadata == package | compiled_here()
+    assert files - metadata == package | compiled_here("hooks")
     assert "tracediff_hooks/py.typed" in files
     assert any(name.endswith("/LICENSE") for name in metadata)
 
 
-def test_without_a_compiler_the_hooks_wheel_is_for_every_platform(tmp_path):
+@pytest.mark.parametrize("folder", ["tracediff", "hooks"])
+def test_without_a_compiler_a_wheel_is_for_every_platform(tmp_path, folder):
     # Given a machine that has no C compiler, when the wheel is built there
-    wheel = build_wheel(REPOSITORY / "hooks", tmp_path, CC="no-such-compiler")
+    source = REPOSITORY if folder == "tracediff" else REPOSITORY / folder
+    wheel = build_wheel(source, tmp_path, CC="no-such-compiler")
     # Then nothing compiled is in it, and its name says so
-    package = modules_under(REPOSITORY / "hooks" / "tracediff_hooks") - SOURCES
-    assert {name for name in files_in(wheel) if name.startswith("tracediff_hooks/")} == package
+    assert not {name for name in files_in(wheel) if "_passes" in name}
     assert wheel.name.endswith("-py3-none-any.whl")
+
+
+def test_a_wheel_with_something_compiled_is_for_its_platform(core_wheel, hooks_wheel):
+    # Given both wheels, when their names are read
+    for wheel, distribution in ((core_wheel, "tracediff"), (hooks_wheel, "hooks")):
+        # Then they say of any Python, and of any platform where nothing is compiled only
+        assert "-py3-none-" in wheel.name
+        assert wheel.name.endswith("-any.whl") == (not compiled_here(distribution))
+
+
+def test_the_installed_core_finds_what_is_compiled(core_wheel, tmp_path):
+    # Given the wheel, installed where nothing else is
+    place = install(core_wheel, tmp_path / "site")
+    program = "from tracediff.drift import native as n; print(n.PASSES is not None, n.__file__)"
+    # When a Python that finds it first looks for the library
+    env = {**os.environ, "PYTHONPATH": str(place), "TRACEDIFF_NATIVE": ""}
+    command = [sys.executable, "-P", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=env)
+    # Then it is there, unless nothing was compiled
+    found, file = done.stdout.split()
+    assert Path(file).parent == place / "tracediff" / "drift"
+    assert (found == "True") == bool(compiled_here("tracediff"))
 
 
 def test_each_wheel_declares_its_command(core_wheel, hooks_wheel):

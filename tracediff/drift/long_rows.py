@@ -7,13 +7,14 @@ cache of a core still, from the sums over the values that it led from and to.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tracediff.drift import native
+from tracediff.drift.compiled import UpdateFound, ValueFound, passed_over
 from tracediff.drift.single import ValueSums
-from tracediff.drift.single_updates import BLOCK, Inputs, UpdateSums
+from tracediff.drift.single_updates import BLOCK, Between, UpdateSums
 from tracediff.drift.sums import SUMS, row_sums
 from tracediff.drift.ulp import narrower
 
@@ -22,21 +23,6 @@ if TYPE_CHECKING:
 
     Values = NDArray[Any]
     Both = tuple[Values, Values]
-
-
-@dataclass(frozen=True, slots=True)
-class Between:
-    """An update of a weight.
-
-    Attributes:
-        before: The number of the moment before it.
-        after: That of the moment after it.
-        inputs: What went into it.
-    """
-
-    before: int
-    after: int
-    inputs: Inputs
 
 
 def long_sums(
@@ -54,6 +40,16 @@ def long_sums(
         its squares of what is unexplained, of noise, and of both weights after it; shape
         (updates, 4), NaN where that takes float64.
     """
+    # What overflows is noticed, and summed up in float64.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if native.PASSES is not None:
+            return _records(moments, *passed_over(native.PASSES, moments, wanted, updates), updates)
+        return _records(moments, *_by_numpy(moments, wanted, updates), updates)
+
+
+def _by_numpy(
+    moments: Sequence[Both], wanted: Sequence[bool], updates: Sequence[Between]
+) -> tuple[list[ValueSums | None], list[UpdateSums]]:
     size = moments[0][0].size
     values = [ValueSums(size) if one else None for one in wanted]
     # What the sums over values tell of a weight, those over its update need not.
@@ -61,11 +57,9 @@ def long_sums(
     due: dict[int, list[int]] = {}
     for number, one in enumerate(updates):
         due.setdefault(max(one.before, one.after), []).append(number)
-    # What overflows is noticed, and summed up in float64.
-    with np.errstate(over="ignore", invalid="ignore"):
-        for start in range(0, size, BLOCK):
-            _add_part(start, moments, values, moves, updates, due)
-        return _records(moments, values, moves, updates)
+    for start in range(0, size, BLOCK):
+        _add_part(start, moments, values, moves, updates, due)
+    return values, moves
 
 
 def _add_part(
@@ -96,8 +90,8 @@ def _add_part(
 
 def _records(
     moments: Sequence[Both],
-    values: Sequence[ValueSums | None],
-    moves: Sequence[UpdateSums],
+    values: Sequence[ValueSums | ValueFound | None],
+    moves: Sequence[UpdateSums | UpdateFound],
     updates: Sequence[Between],
 ) -> tuple[NDArray[np.void], NDArray[np.void], NDArray[np.float64]]:
     sums, moved = np.zeros(len(moments), SUMS), np.zeros(len(updates), SUMS)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tracediff.drift.cells import Series, moved_cells, sampled, value_cells
-from tracediff.drift.long_rows import Between, long_sums
+from tracediff.drift.long_rows import long_sums
 from tracediff.drift.measure import squeezed_shape
+from tracediff.drift.single_updates import Between
 from tracediff.drift.source import Source
 from tracediff.drift.sums import SHORT, SUMS
 from tracediff.drift.updates import inputs_of, noise_levels, update_records, update_rows

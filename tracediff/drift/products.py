@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PIECE = 1 << 9
 """Elements whose products are added up in float32."""
-_LEAST = 1e-24
+LEAST = 1e-24
 """A sum of squares that is finite and above this lost nothing that counts to underflow."""
 
 
@@ -71,7 +71,7 @@ def square(values: Values) -> float:
 
 def good(square: float, any_there: Callable[[], bool]) -> bool:
     """Say whether a sum of squares is good: finite, and no sum of what underflowed."""
-    return _LEAST < square < np.inf or (square == 0.0 and not any_there())
+    return LEAST < square < np.inf or (square == 0.0 and not any_there())
 
 
 def far_apart(square_a: float, square_b: float, square_difference: float) -> bool:

@@ -42,6 +42,21 @@ class Inputs:
     amplified: float
 
 
+@dataclass(frozen=True, slots=True)
+class Between:
+    """An update of a weight.
+
+    Attributes:
+        before: The number of the moment before it.
+        after: That of the moment after it.
+        inputs: What went into it.
+    """
+
+    before: int
+    after: int
+    inputs: Inputs
+
+
 class UpdateSums:
     """The sums of what an update of a row does, as `tracediff.drift.updates` says.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tracediff.drift import single
+from tracediff.drift import compiled, native, single
 from tracediff.drift.products import dots_of_rows
 from tracediff.drift.scratch import Scratch
 from tracediff.drift.ulp import finite_distance, ulp_distance
@@ -68,9 +68,11 @@ def row_sums(
     rows, elements = a.shape
     result = np.zeros(rows, SUMS)
     if quick and elements > SHORT and single.suits(a, b):
+        passes = native.PASSES
+        add = single.value_sums if passes is None else partial(compiled.value_sums, passes)
         # What overflows is noticed, and summed up in float64.
         with np.errstate(over="ignore", invalid="ignore"):
-            done = [single.value_sums(a[row], b[row], result[row, ...]) for row in range(rows)]
+            done = [add(a[row], b[row], result[row, ...]) for row in range(rows)]
         for row in np.flatnonzero(np.logical_not(done)).tolist():
             here = slice(row, row + 1)
             result[here] = row_sums(a[here], b[here], unit=unit)

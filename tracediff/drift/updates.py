@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tracediff.drift import compiled, native
 from tracediff.drift.products import square
 from tracediff.drift.scratch import Scratch
 from tracediff.drift.single import suits
@@ -171,11 +173,13 @@ def _left_over(
     rows, elements = state[0].shape
     every = [*state, *(array for pair in pairs for array in pair)]
     done = np.zeros(rows, bool)
+    passes = native.PASSES
+    add = update_sums if passes is None else partial(compiled.update_sums, passes)
     for number in range(rows if elements > SHORT and suits(*every) else 0):
         with np.errstate(over="ignore", invalid="ignore"):
             level = None if noise_level is None else float(noise_level[number])
             inputs = inputs_of([(x[number], y[number]) for x, y in pairs], level)
-            found = update_sums([x[number] for x in state], inputs, moves[number, ...])
+            found = add([x[number] for x in state], inputs, moves[number, ...])
         if found is not None:
             done[number] = True
             squares[number] = found
