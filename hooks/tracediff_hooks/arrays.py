@@ -72,6 +72,7 @@ class _Array:
         self._codec = codec
         self._length = expected
         self._rows = 0
+        self._stale = True
         put_group(files, path.rpartition("/")[0])
         self._describe()
 
@@ -93,7 +94,9 @@ class _Array:
             "shape": (self._length, *map(int, self._row_shape)),
             "zarr_format": 2,
         }
+        self._stale = True
         self._files.put(self._path + "/.zarray", json.dumps(about).encode())
+        self._stale = False
 
     @property
     def rows(self) -> int:
@@ -113,7 +116,9 @@ class _Array:
         return self._path + "/" + ".".join(map(str, place))
 
     def flush(self) -> None:
-        """Brings to disk what waits."""
+        """Brings to disk what waits, a description that the disk has refused before included."""
+        if self._stale:
+            self._describe()
 
     def trim(self) -> None:
         """Flushes and makes the array as long as what was written."""
@@ -247,6 +252,7 @@ class ChunkedArray(_Array):
 
     def flush(self) -> None:
         """Writes the rows that wait."""
+        super().flush()
         if self._written == self._rows:
             return
         self._grow(self._rows)

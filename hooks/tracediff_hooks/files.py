@@ -16,6 +16,12 @@ from tracediff_hooks.target import objects_at
 OPEN_FILES = 128
 """Files of values kept open, the least recently used one is closed for the next."""
 
+LAST_WORDS = tuple(f".reserve-{number}" for number in range(8))
+"""Files that take some of the disk while a trace is recorded. Where the disk fills they are given
+back, so that the trace can say so."""
+LAST_WORDS_BYTES = 32 << 10
+"""The size of each."""
+
 GROUP = b'{"zarr_format": 2}'
 """What makes a group of a folder."""
 
@@ -44,6 +50,7 @@ class LocalFiles:
         self.used = 0
         self._path = path
         self._sizes: Dict[str, int] = {}
+        self._reserved = False
         if overwrite and os.path.lexists(path):
             _remove(path)
         os.makedirs(path, exist_ok=True)
@@ -57,9 +64,40 @@ class LocalFiles:
         """Makes the group of the trace; of two processes one finds it made."""
         file = self._file(".zgroup", os.O_CREAT | os.O_EXCL | os.O_WRONLY)
         try:
-            os.write(file, GROUP)
+            _write_all(file, memoryview(GROUP), None)
+        except OSError:
+            self.abandon()
+            raise
         finally:
             os.close(file)
+
+    def abandon(self) -> None:
+        """Removes what was made so far: a trace that cannot be begun is none."""
+        self.release()
+        for name in (".zattrs.part", ".zattrs", ".zgroup"):
+            with contextlib.suppress(OSError):
+                os.unlink(self._at(name), dir_fd=self._folder)
+        with contextlib.suppress(OSError):
+            os.rmdir(self._path)
+        self.close()
+
+    def reserve(self) -> None:
+        """Takes some of the disk for the last words of a trace, until it is released."""
+        if not self._reserved:
+            # No zeros, for which some file systems take no room; no part of `used`, for a budget
+            # leaves some free itself.
+            used, self._reserved = self.used, True
+            for name in LAST_WORDS:
+                self.put(name, os.urandom(LAST_WORDS_BYTES))
+            self.used = used
+
+    def release(self) -> None:
+        """Gives back what was reserved."""
+        if self._reserved:
+            self._reserved = False
+            for name in [*LAST_WORDS, *(name + ".part" for name in LAST_WORDS)]:
+                with contextlib.suppress(OSError):
+                    os.unlink(self._at(name), dir_fd=self._folder)
 
     def _at(self, key: str) -> str:
         return key if self._folder is not None else os.path.join(self._path, key)
@@ -135,6 +173,7 @@ class LocalFiles:
 
     def close(self) -> None:
         """Closes every file."""
+        self.release()
         while self._open:
             os.close(self._open.popitem()[1])
         if self._folder is not None:
@@ -185,6 +224,15 @@ class RemoteFiles:
         self._objects[key] = bytes(data)
         self.used += len(data) - self._sizes.get(key, 0)
         self._sizes[key] = len(data)
+
+    def abandon(self) -> None:
+        """Nothing: what was put there stays."""
+
+    def reserve(self) -> None:
+        """Nothing: an object store has no end that could be told beforehand."""
+
+    def release(self) -> None:
+        """Nothing: nothing was reserved."""
 
     def done_with(self, key: str) -> None:
         """Nothing: nothing is kept open."""

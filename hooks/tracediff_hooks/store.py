@@ -46,7 +46,12 @@ class TraceStore:
             if "://" in path
             else LocalFiles(where(path), overwrite=overwrite)
         )
-        put_attributes(self.files, "", {"tracediff": {"format": FORMAT, "writer": writer}})
+        try:
+            self.files.reserve()
+            put_attributes(self.files, "", {"tracediff": {"format": FORMAT, "writer": writer}})
+        except OSError:
+            self.files.abandon()
+            raise
         self._runs = 0
 
     def create_run(
@@ -59,8 +64,9 @@ class TraceStore:
             expected=expected,
             chunk_bytes=chunk_bytes,
         )
+        run = RunGroup(storage, f"run-{self._runs}", attributes)
         self._runs += 1
-        return RunGroup(storage, f"run-{self._runs - 1}", attributes)
+        return run
 
     def close(self) -> None:
         """Closes every file."""

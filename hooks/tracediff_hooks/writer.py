@@ -148,12 +148,17 @@ class WriterState:
             self._store = TraceStore(
                 self._path, writer=writer, compression=self._compression, overwrite=self._overwrite
             )
-        self._about = about
-        self._run = self._store.create_run(
-            about.attributes(), expected=about.expected, chunk_bytes=about.chunk_bytes
-        )
+        self._about, self._run = about, None
         self._steps = self._flushed = 0
+        self._create_run()
         self._flush_at = time.monotonic() + FLUSH_SECONDS
+
+    def _create_run(self) -> None:
+        if self._run is None and self._store is not None and self._about is not None:
+            about = self._about
+            self._run = self._store.create_run(
+                about.attributes(), expected=about.expected, chunk_bytes=about.chunk_bytes
+            )
 
     def _on_declare(self, spec: TensorSpec) -> None:
         assert self._run is not None
@@ -294,7 +299,10 @@ class WriterState:
 
         On stderr and, if it can still be written, in the trace, with the steps that are whole.
         """
+        if self._store is not None:
+            self._store.files.release()
         with contextlib.suppress(Exception):  # the disk that failed may refuse this too
+            self._create_run()
             self.flush_late()
         kept = "before anything was kept"
         if self._flushed:

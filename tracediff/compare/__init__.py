@@ -150,9 +150,12 @@ def examine(
 def _refuse_empty(source_a: Run, source_b: Run) -> None:
     if not min(source_a.steps, source_b.steps):
         empty = source_a if not source_a.steps else source_b
+        failures = [one["message"] for one in empty.about["events"] if one["kind"] == "failure"]
         raise NothingComparable(
             f"{empty.path} holds no complete step, so there is nothing to compare",
-            hint="a step is complete when its update has been recorded; let it train longer",
+            hint=f"its recorder gave up ({failures[0]}): mend that, and record it again"
+            if failures
+            else "a step is complete when its update has been recorded; let it train longer",
         )
 
 
