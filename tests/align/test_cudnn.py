@@ -8,7 +8,8 @@ from support.build import RunPlan, Step, make_trace
 from support.stacks import stack_or_skip
 
 from tracediff.align import pair_tensors
-from tracediff.align.layouts import adapt, parse
+from tracediff.align.layouts import adapt
+from tracediff.align.notation import parse
 from tracediff.trace import open_trace
 
 PROGRAM = Path(__file__).parent / "programs" / "cudnn_weights.py"

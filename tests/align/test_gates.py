@@ -5,7 +5,8 @@ import pytest
 from support.build import RunPlan, Step, make_trace
 
 from tracediff.align import pair_tensors
-from tracediff.align.layouts import adapt, parse
+from tracediff.align.layouts import adapt
+from tracediff.align.notation import parse
 from tracediff.trace import open_trace
 
 GENERATOR = np.random.default_rng(6)

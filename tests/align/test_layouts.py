@@ -20,10 +20,9 @@ from tracediff.align.layouts import (
     adapt,
     adapted_shape,
     back,
-    describe,
     inverse,
-    parse,
 )
+from tracediff.align.notation import describe, parse
 
 
 def numbered(shape):
@@ -141,7 +140,9 @@ def test_candidates_within_a_shape_keep_it():
         ([{"op": "transpose", "axes": [0, 1]}], (3,)),
         ([{"op": "reorder", "axis": 0, "blocks": [1, 0]}], (3,)),
         ([{"op": "reorder", "axis": 0, "blocks": [1, 1]}], (4,)),
+        ([{"op": "reorder", "axis": 0, "blocks": []}], (4,)),
         ([{"op": "reshape", "shape": [2, 2]}], (3,)),
+        ([{"op": "reshape", "shape": [-2, -3]}], (6,)),
         ([{"op": "take", "axis": 0, "start": 0, "stop": 4}], (3,)),
         ([{"op": "sum", "axis": 2}], (3, 3)),
         ([{"op": "each", "axis": 0, "count": 2, "do": []}], (3,)),
@@ -154,8 +155,27 @@ def test_an_adapter_that_does_not_fit_says_so(layout, shape):
 
 
 @pytest.mark.parametrize(
-    "described", ["sum", [{"op": "turn"}], [{"op": "sum"}], [3], {"op": "sum"}]
+    "described",
+    [
+        "sum",
+        [{"op": "turn"}],
+        [{"op": "sum"}],
+        [3],
+        {"op": "sum"},
+        [{"op": ["sum"]}],
+        [{"op": "sum", "axis": float("inf")}],
+    ],
 )
 def test_what_is_no_layout_is_refused(described):
     with pytest.raises(LayoutError):
         parse(described)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint32", "int64", "float32"])
+def test_a_counter_of_any_dtype_is_brought_back(dtype):
+    # Given a counter that began 3 behind, when it is brought to the other's and back
+    values = np.array([5, 9], dtype)
+    found = adapt((Add(-3),), values)
+    # Then it is 3 less, in its own dtype, and then what it was
+    assert (found.tolist(), found.dtype) == ([2, 6], values.dtype)
+    assert adapt(inverse((Add(-3),), values.shape), found).tolist() == [5, 9]

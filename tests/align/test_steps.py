@@ -1,14 +1,18 @@
 """Which step of one run is which of the other."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.build import RunPlan, make_trace
 from support.runs import ADAM, SGD, changed
 from support.train import batches, train
 
 from tracediff.align import align_steps, pair_tensors
+from tracediff.align.batches import by_batches
 from tracediff.compare import AlignOptions, compare
 from tracediff.errors import UsageError
 from tracediff.trace import open_trace
@@ -154,3 +158,39 @@ def test_what_runs_do_not_hold_steps_cannot_be_told_by(tmp_path, by):
     with pytest.raises(UsageError) as caught:
         aligned(a, b, by)
     assert "steps=number" in caught.value.hint
+
+
+def by_the_rule(keys_a, keys_b, epochs_a, epochs_b):
+    """The step of B for each of A, as the rule says it: of its epoch, or else the first left."""
+    left, found = list(range(len(keys_b))), []
+    for key, epoch in zip(keys_a, epochs_a, strict=True):
+        alike = [step for step in left if keys_b[step] == key]
+        chosen = ([step for step in alike if epochs_b[step] == epoch] or alike or [-1])[0]
+        if chosen >= 0:
+            left.remove(chosen)
+        found.append(chosen)
+    return found
+
+
+@given(st.data())
+def test_steps_told_by_their_batches_follow_the_rule(data):
+    # Given two runs of few different batches, so that most come again and again
+    keys = [data.draw(st.lists(st.integers(1, 3), min_size=1, max_size=12)) for _ in "ab"]
+    keys[1].append(keys[0][0])
+    epochs = [sorted(data.draw(st.integers(0, 2)) for _ in own) for own in keys]
+    a, b = (
+        SimpleNamespace(
+            path="a.zarr",
+            steps=len(own),
+            epoch=np.array(numbers),
+            tensor=lambda role, name: (role, name),
+            digests=lambda _, own=own: np.array([own, own], np.uint64).T,
+        )
+        for own, numbers in zip(keys, epochs, strict=True)
+    )
+    pairing = SimpleNamespace(pairs=[SimpleNamespace(role="input", a="input/0", b="input/0")])
+    # When steps are told by them, then each goes with the one that the rule names
+    expected = by_the_rule(*keys, *epochs)
+    while expected[-1] < 0:
+        expected.pop()
+    assert by_batches(a, b, pairing).b.tolist() == expected

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from support.stacks import ORDINARY, stack_or_skip
 
-from tracediff.align.layouts import adapt, parse
+from tracediff.align.layouts import adapt
+from tracediff.align.notation import parse
 from tracediff.cli import main
 from tracediff.compare import AlignOptions, compare
 from tracediff.trace import open_trace

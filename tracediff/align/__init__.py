@@ -18,11 +18,10 @@ from tracediff.align.rows import Segment as Segment
 from tracediff.align.rows import exact_rows as exact_rows
 from tracediff.align.rows import hash_rows as hash_rows
 from tracediff.align.slots import is_used as is_used
+from tracediff.align.step_map import StepMap as StepMap
 from tracediff.align.steps import STEP_CHOICES as STEP_CHOICES
 from tracediff.align.steps import By as By
-from tracediff.align.steps import StepMap as StepMap
 from tracediff.align.steps import align_steps as align_steps
-from tracediff.align.steps import batch_course as batch_course
 from tracediff.align.steps import with_counter as with_counter
 from tracediff.align.tensors import pair_tensors as pair_tensors
 from tracediff.align.view import AlignedRun as AlignedRun

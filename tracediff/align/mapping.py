@@ -21,9 +21,8 @@ from tracediff.align.layouts import (
     Take,
     adapted_shape,
     back,
-    describe,
-    parse,
 )
+from tracediff.align.notation import describe, parse
 from tracediff.errors import UnknownName, UsageError, did_you_mean
 from tracediff.model import Side
 from tracediff.trace import Run, Tensor

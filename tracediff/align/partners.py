@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from tracediff.align.candidates import carried
 from tracediff.align.graph import layers_of
 from tracediff.align.layers import LayerMatch, match_layers
-from tracediff.align.layouts import Layout, words
+from tracediff.align.layouts import Layout
 from tracediff.align.mapping import Mapped, Overrides
+from tracediff.align.notation import words
 from tracediff.align.samples import crossed
 from tracediff.align.values import FirstValues
 from tracediff.align.weights import WeightMatch, match_weights

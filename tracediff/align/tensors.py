@@ -10,8 +10,8 @@ from typing import Literal
 
 from tracediff.align.candidates import carried, fits
 from tracediff.align.fused import Piece, find_fused, part_name
-from tracediff.align.layouts import describe, words
 from tracediff.align.mapping import Overrides
+from tracediff.align.notation import describe, words
 from tracediff.align.pairing import Pairing
 from tracediff.align.partners import DATA_ROLES, Partner, Partners, why
 from tracediff.align.slots import is_idle, is_used, slots_of

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xxhash
 
-from tracediff.align.layouts import Layout, adapt, adapted_shape, parse
+from tracediff.align.layouts import Layout, adapt, adapted_shape
+from tracediff.align.notation import parse
 from tracediff.align.pairing import Pairing
-from tracediff.align.steps import StepMap
+from tracediff.align.step_map import StepMap
 from tracediff.errors import NotKept, UnknownName
 from tracediff.model import Moment, Side
 from tracediff.names import model_layers, renamed
