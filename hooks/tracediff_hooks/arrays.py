@@ -159,7 +159,9 @@ class InPlaceArray(_Array):
         """Writes rows, contiguous, shape (n, ``*row_shape``)."""
         self._grow(self._rows + len(rows))
         done, count = 0, len(rows)
-        data = memoryview(rows.reshape(-1).view(np.uint8)) if rows.size else None
+        # Any, for the types of numpy know no buffers.
+        flat: Any = rows.reshape(-1).view(np.uint8)
+        data = memoryview(flat) if rows.size else None
         row_bytes = data.nbytes // count if data is not None else 0
         while done < count and data is not None:
             chunk, inside = divmod(self._rows + done, self._chunks[0])

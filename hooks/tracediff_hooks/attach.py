@@ -12,7 +12,7 @@ import inspect
 import os
 import sys
 from types import ModuleType
-from typing import Any, Callable, Dict, Optional, Sequence
+from typing import Any, Callable, Dict, Optional, Sequence, Set
 
 from tracediff_hooks.callback import TraceCallback
 from tracediff_hooks.children import callback_of_this_process
@@ -43,7 +43,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 
     def __init__(self, actions: Dict[str, Callable[[ModuleType], None]]) -> None:
         self._actions = actions
-        self._busy: set = set()
+        self._busy: Set[str] = set()
 
     def find_spec(
         self,
@@ -158,7 +158,7 @@ def _recorded(method: Any, callback: Any) -> Any:
             bound = signature.bind(self, *args, **kwargs)
         except TypeError:
             return method(self, *args, **kwargs)  # the framework says what is wrong
-        callbacks = bound.arguments.get("callbacks")
+        callbacks: Any = bound.arguments.get("callbacks")
         given = (
             list(getattr(callbacks, "callbacks", callbacks) or [])
             if not hasattr(callbacks, "set_model") or hasattr(callbacks, "callbacks")

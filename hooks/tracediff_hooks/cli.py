@@ -142,15 +142,15 @@ def _level(text: str) -> Union[str, Dict[str, str]]:
     level: Union[str, Dict[str, str]] = text
     if "=" in text:
         level = dict(part.strip().partition("=")[::2] for part in text.split(","))
-    return _checked(level, Levels)
+    return _checked(level, Levels)  # type: ignore[no-any-return]
 
 
 def _steps(text: str) -> str:
-    return _checked(text, schedule)
+    return _checked(text, schedule)  # type: ignore[no-any-return]
 
 
 def _budget(text: str) -> str:
-    return _checked(text, parse_size)
+    return _checked(text, parse_size)  # type: ignore[no-any-return]
 
 
 def _checked(value: Any, check: Callable[[Any], Any]) -> Any:

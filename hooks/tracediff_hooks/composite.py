@@ -5,7 +5,7 @@ frameworks make of it before they train and others do not: it is recorded dense,
 both kinds can be compared, unless its rows are too wide for that.
 """
 
-from typing import Any, Callable, Dict, Sequence
+from typing import Any, Callable, Dict, Iterable
 
 import numpy as np
 
@@ -58,7 +58,7 @@ def is_composite(value: Any) -> bool:
 
 
 def _sparse(
-    key: Key, indices: np.ndarray, values: np.ndarray, *, shape: Sequence[int]
+    key: Key, indices: np.ndarray, values: np.ndarray, *, shape: Iterable[int]
 ) -> Dict[Key, np.ndarray]:
     if values.dtype.kind not in "biufcV":
         return {key: values}  # texts, which are not recorded

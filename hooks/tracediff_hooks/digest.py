@@ -1,6 +1,6 @@
 """Content digests: equal bytes, equal digest, on every stack."""
 
-from typing import Tuple
+from typing import Any, Tuple
 
 import numpy as np
 import xxhash
@@ -10,8 +10,8 @@ Digest = Tuple[int, int]
 ABSENT: "Digest" = (0, 0)
 
 
-def _bytes_of(array: np.ndarray) -> np.ndarray:
-    """Views any array as its bytes in C order."""
+def _bytes_of(array: np.ndarray) -> Any:
+    """Views any array as its bytes in C order; Any, for the types of numpy know no buffers."""
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
@@ -25,7 +25,7 @@ def digest_of(*arrays: np.ndarray) -> Digest:
         The low and the high 64 bits. XXH3: https://github.com/Cyan4973/xxHash, doc/xxhash_spec.md.
     """
     if len(arrays) == 1:
-        array = arrays[0]
+        array: Any = arrays[0]
         if array.dtype.isbuiltin != 1 or not array.flags.c_contiguous:
             array = _bytes_of(array)
         value = xxhash.xxh3_128_intdigest(array)

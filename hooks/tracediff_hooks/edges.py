@@ -75,6 +75,7 @@ def _sources(layer: Any) -> Optional[List[Any]]:
     sources: List[Any] = []
     for node in nodes:
         parents = getattr(node, "parent_nodes", None)
+        found: List[Any]
         if parents is not None:
             # A node of Keras 3 knows its operation, one of tf.keras its layer.
             found = [
@@ -83,6 +84,6 @@ def _sources(layer: Any) -> Optional[List[Any]]:
             ]
         else:
             inbound = getattr(node, "inbound_layers", None)
-            found = inbound if isinstance(inbound, (list, tuple)) else [inbound]
+            found = list(inbound) if isinstance(inbound, (list, tuple)) else [inbound]
         sources.extend(found)
     return sources

@@ -160,7 +160,7 @@ def schedule(steps: Steps) -> Callable[[int], bool]:
     if callable(steps):
         return lambda step: bool(steps(step))
     try:
-        parts = list(steps)
+        parts = list(steps)  # type: ignore[arg-type]
     except TypeError:
         raise ValueError(
             f"steps must be a number, a text such as ':20,::1000', slices, ranges or a function, "

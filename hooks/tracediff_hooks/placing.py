@@ -84,7 +84,7 @@ class _Entry:
     def dense_size(self) -> int:
         """How many elements it has, with the rows that a sparse one leaves out."""
         spec = self.column.spec
-        return int(np.prod(spec.shape, dtype=np.int64)) if spec.sparse else self.size
+        return int(np.prod(spec.shape or (), dtype=np.int64)) if spec.sparse else self.size
 
     def level(self, ceiling: str) -> str:
         """How much of it is kept where the budget allows no more than ``ceiling``."""

@@ -7,7 +7,7 @@ drawn its operations when it is called, so there it has to be told when it is ma
 import functools
 import sys
 from types import ModuleType
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Set, Tuple
 
 SETTINGS: Mapping[str, Tuple[str, ...]] = {
     "Dropout": ("rate",),
@@ -71,7 +71,7 @@ def layers_of(model: Any) -> List[Any]:
     return list(_inside(model, set()))
 
 
-def _inside(layer: Any, seen: set) -> Iterator[Any]:
+def _inside(layer: Any, seen: Set[int]) -> Iterator[Any]:
     """The layers of graph stacks, which hold others by attributes and lists of them."""
     if id(layer) in seen:
         return

@@ -47,7 +47,7 @@ class Session:
         self.whole = whole
         self._choice_checked = False
         self._schema: Optional[Tuple[Any, ...]] = None
-        self._state_keys: set = set()
+        self._state_keys: Set[Key] = set()
         self._model: Any = None
         self._optimizers: List[Tuple[str, Any]] = []
         self._layers: Dict[str, Tuple[str, int]] = {}
@@ -55,8 +55,8 @@ class Session:
         self._shapes: Dict[str, Tuple[int, ...]] = {}
         self._fit_pending = False
         self._broken = False
-        self._said: set = set()
-        self._noted: set = set()
+        self._said: Set[str] = set()
+        self._noted: Set[Tuple[str, str]] = set()
         self._early: List[Tuple[str, str]] = []
         self.replay: Optional[Control] = None
         self.asked_off = False

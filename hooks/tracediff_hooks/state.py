@@ -26,7 +26,7 @@ def weight_tensors(
 ) -> List[StateTensor]:
     """The weights of a model, in execution order."""
     trained = {id(variable) for variable in trainable}
-    tensors = []
+    tensors: List[StateTensor] = []
     for layer in layers:
         for name, variable in layer.weights:
             spec = TensorSpec(

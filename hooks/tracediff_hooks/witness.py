@@ -89,7 +89,7 @@ class Witness:
         """Writes what was seen, as npz."""
         widest = max([len(step) for step in self.steps] or [0])
         steps = [step + [""] * (widest - len(step)) for step in self.steps]
-        arrays = {"steps": np.array(steps, dtype="U32").reshape(len(steps), widest)}
+        arrays: Dict[str, Any] = {"steps": np.array(steps, dtype="U32").reshape(len(steps), widest)}
         for model, values in enumerate(self.final):
             for place, value in enumerate(values):
                 if value.dtype.kind in "biufc":

@@ -32,7 +32,6 @@ from tracediff_hooks.generations.reading import Reader
 from tracediff_hooks.generations.replicas import Copies, ReplicaTaps, replicas_of, unsupported
 from tracediff_hooks.generations.step_taps import (
     TAPS,
-    StepTaps,
     may_skip,
     optimizers_of,
     scales_the_loss,
@@ -80,7 +79,7 @@ class CompiledStepHook(abc.ABC):
         self.probed: List[Any] = []
 
     @abc.abstractmethod
-    def _new_taps(self) -> Optional[StepTaps]:
+    def _new_taps(self) -> Any:
         """Makes what carries tensors out of the step; None where this backend is not supported."""
 
     @abc.abstractmethod

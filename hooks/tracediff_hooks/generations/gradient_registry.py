@@ -60,7 +60,7 @@ def watch_loaded() -> None:
 
 def watch_wrapper(module: Any) -> None:
     """Wraps `get_updates` of what tf.keras wraps optimizers of `tf.compat.v1.train` in, once."""
-    wrapper = getattr(module, "TFOptimizer", None)
+    wrapper: Any = getattr(module, "TFOptimizer", None)
     original = getattr(wrapper, "get_updates", None)
     if original is None or hasattr(original, "watched_by_tracediff"):
         return
@@ -91,7 +91,7 @@ def watch_wrapper(module: Any) -> None:
 
 def watch(module: Any) -> None:
     """Wraps `get_gradients` of the module's optimizer base class, once."""
-    base = getattr(module, "OptimizerV2", None) or getattr(module, "Optimizer", None)
+    base: Any = getattr(module, "OptimizerV2", None) or getattr(module, "Optimizer", None)
     original = getattr(base, "get_gradients", None)
     if original is None or hasattr(original, "watched_by_tracediff"):
         return

@@ -119,6 +119,7 @@ def learning_rate_of(optimizer: Any, backend: Any, read: Reader) -> Optional[np.
     decay = float(
         getattr(optimizer, "initial_decay", 0.0) or getattr(optimizer, "_initial_decay", 0.0)
     )
+    value: Any
     value, iterations = read(backend.get_session(), [rate, optimizer.iterations])
     value = np.float32(value)
     # The `decay` of tf.keras's Nadam is the schedule of its momentum.

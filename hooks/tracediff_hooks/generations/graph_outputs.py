@@ -22,7 +22,7 @@ _noted: "weakref.WeakKeyDictionary[Any, List[Any]]" = weakref.WeakKeyDictionary(
 
 def watch_networks(module: Any) -> None:
     """Notes from now on what the layers of a model inside another put out."""
-    base = getattr(module, "Network", None)
+    base: Any = getattr(module, "Network", None)
     original = getattr(base, "run_internal_graph", None)
     if original is None or hasattr(original, "watched_by_tracediff"):
         return

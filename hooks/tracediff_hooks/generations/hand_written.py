@@ -182,7 +182,7 @@ class HandWrittenLoop:
         taps = hook._taps.outputs({}, outputs)
         hook.record(taps, before, rates, {}, told=told)
 
-    def step(self, function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    def step(self, function: Any, args: Any, kwargs: Any) -> Any:
         """Runs a step that the script has written and compiled, and records it.
 
         Args:
@@ -265,7 +265,7 @@ def loss_of(result: Any) -> Optional[np.ndarray]:
 def on_tape() -> bool:
     """Whether a GradientTape is recording: what is called outside of one is no training."""
     for name in ("tensorflow.python.eager.record", "tensorflow.python.eager.tape"):
-        module = sys.modules.get(name)
+        module: Any = sys.modules.get(name)
         if hasattr(module, "could_possibly_record"):
             return bool(module.could_possibly_record())
     return True

@@ -32,7 +32,7 @@ class Keras3JaxHook(Keras3Hook):
     def __init__(self, model: Any, session: Any) -> None:
         super().__init__(model, session)
         self._variables: List[Any] = []
-        self._values: Dict[int, Any] = {}
+        self._held: Dict[int, Any] = {}
 
     def _new_taps(self) -> Optional[StepTaps]:
         if self._keras.src.backend.config.is_nnx_enabled():
@@ -175,28 +175,28 @@ class Keras3JaxHook(Keras3Hook):
         if alive:
             guard(self._take, after)
             guard(self.record, taps, before, rates, logs)
-        self._values = {}
+        self._held = {}
         return logs, after
 
     def _take(self, state: State) -> None:
         """Holds the trainer's arrays by variable, until the next step may write into them."""
-        self._values = {
+        self._held = {
             id(variable): value
             for variables, values in zip(self._variables, state)
             for variable, value in zip(variables, values)
         }
 
     def _before(self) -> Dict[Key, np.ndarray]:
-        state = {t.key: np.asarray(self._values[id(t.variable)]) for t in self._state}
+        state = {t.key: np.asarray(self._held[id(t.variable)]) for t in self._state}
         return self._session.before(self._model, state)
 
     def _after(self) -> Dict[Key, np.ndarray]:
-        return {t.key: owned(self._values[id(t.variable)]) for t in self._state}
+        return {t.key: owned(self._held[id(t.variable)]) for t in self._state}
 
     def _scope(self) -> Any:
         """Inside it, the optimizer's variables have the values of the trainer's state."""
         variables = self._variables[2]
-        mapping = [(v, self._values[id(v)]) for v in variables if id(v) in self._values]
+        mapping = [(v, self._held[id(v)]) for v in variables if id(v) in self._held]
         return self._keras.StatelessScope(state_mapping=mapping)
 
     def _learning_rate(self, optimizer: Any) -> Optional[np.ndarray]:
@@ -219,7 +219,7 @@ class Keras3JaxHook(Keras3Hook):
     def _describe(self) -> StackDescription:
         keras, jax = self._keras, sys.modules["jax"]
         jit = bool(self._model.jit_compile) and not self._model.run_eagerly
-        environment = {
+        environment: Dict[str, Any] = {
             "devices": [f"{device.platform.upper()}:{device.id}" for device in jax.devices()],
             "threads": {"intra": None, "inter": None},
             "flags": {
@@ -233,7 +233,7 @@ class Keras3JaxHook(Keras3Hook):
             },
             "keras_seed": keras.src.utils.rng_utils.get_random_seed(),
         }
-        capture = {
+        capture: Dict[str, Any] = {
             "gradients": "extra outputs of the compiled step" if jit else "read in the step",
             "raw_gradients": True,
             "state": "copied from the trainer's state between steps",

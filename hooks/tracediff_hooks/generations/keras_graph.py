@@ -168,7 +168,7 @@ class KerasGraphHook:
         if stem == "input":
             # Inputs alone are counted from 1, and under a key of their own (input_layer.py).
             return number is not None and 1 <= number <= uids.get(stem, 0)
-        return (number or 0) < uids.get(("", stem), 0)
+        return bool((number or 0) < uids.get(("", stem), 0))
 
     def _fetch_gradients(self, function: Any, weights: List[StateTensor]) -> None:
         self._aliases = []

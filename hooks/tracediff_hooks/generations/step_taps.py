@@ -102,7 +102,7 @@ class StepTaps:
         self._gradients: Dict[Tuple[str, int], Any] = {}
         self._graph: Any = None
         self._loss: Any = None
-        self._same: set = set()
+        self._same: Set[int] = set()
         self._twice = False
         self.partial: Set[Tuple[str, int]] = set()
         self.scratch: Dict[str, Any] = {}
@@ -245,7 +245,7 @@ class StepTaps:
         return self._copy(tensor, copied)
 
     def _carries(self, tensor: Any) -> bool:
-        dtype = getattr(tensor, "dtype", None)
+        dtype: Any = getattr(tensor, "dtype", None)
         if hasattr(tensor, "dtype") and getattr(dtype, "name", "") in (
             "string",
             "resource",

@@ -177,7 +177,7 @@ class TfFunctionHook(CompiledStepHook):
             counts = [names.get(stem, 0) for names in list(uids.values())]
             return number is not None and 1 <= number <= max(counts or [0])
         counts = [names.get(("", stem), 0) for names in list(uids.values())]
-        return (number or 0) < max(counts or [0])
+        return bool((number or 0) < max(counts or [0]))
 
     def _native(self, variable: Any) -> Any:
         return variable
@@ -272,7 +272,7 @@ def _unpack(data: Any) -> Tuple[Any, Any, Any]:
     """
     if not isinstance(data, tuple):
         return data, None, None
-    return tuple(data[:3]) + (None,) * (3 - len(data[:3]))  # type: ignore[return-value]
+    return tuple(data[:3]) + (None,) * (3 - len(data[:3]))
 
 
 def _dtype(variable: Any) -> str:

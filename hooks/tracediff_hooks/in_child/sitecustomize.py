@@ -11,7 +11,7 @@ class _Waiting:
     FRAMEWORKS = ("tensorflow", "keras", "tf_keras")
 
     @classmethod
-    def find_spec(cls, name, path=None, target=None):  # noqa: ANN001, ANN206, ARG003 - as Python calls it
+    def find_spec(cls, name: str, path: object = None, target: object = None) -> None:  # noqa: ARG003 - as Python calls it
         if name in cls.FRAMEWORKS and cls in sys.meta_path:
             sys.meta_path.remove(cls)
             try:
@@ -24,7 +24,7 @@ class _Waiting:
                 )
 
 
-def _hand_over():  # noqa: ANN202 - the annotations would be the only import of typing
+def _hand_over() -> None:
     """Runs the sitecustomize that this one stands before, if there is one."""
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [place for place in sys.path if os.path.abspath(place or ".") != here]
@@ -32,7 +32,8 @@ def _hand_over():  # noqa: ANN202 - the annotations would be the only import of 
     try:
         importlib.import_module("sitecustomize")
     except ImportError:
-        sys.modules["sitecustomize"] = this
+        if this is not None:
+            sys.modules["sitecustomize"] = this
 
 
 _hand_over()

@@ -4,7 +4,7 @@ By canonical name and shape, or as a mapping file says. What cannot be carried o
 its reason; nothing is dropped in silence.
 """
 
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -92,7 +92,7 @@ def pair_state(
     """
     carried: List[Carry] = []
     left: Dict[str, str] = {}
-    used = set()
+    used: Set[Any] = set()
     for tensor in state:
         if tensor.spec.role not in roles:
             continue

@@ -78,7 +78,7 @@ class RecordedTrace:
     def random_layers_off(self) -> bool:
         """Whether the run that is replayed first trained with its random layers switched off."""
         try:
-            about = self._root[f"run-{self._first}"].attrs["run"]
+            about: Any = self._root[f"run-{self._first}"].attrs["run"]
         except KeyError:
             return False
         found = (about.get("capture") or {}).get("random_layers")
