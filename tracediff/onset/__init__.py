@@ -16,8 +16,8 @@ from tracediff.drift import Series
 from tracediff.model import Moment
 from tracediff.names import split_slot
 from tracediff.onset.growing import grown, passing
-from tracediff.onset.judge import Judged as Judged
 from tracediff.onset.judge import judge as judge
+from tracediff.onset.judged import Judged as Judged
 from tracediff.onset.kinks import flipped
 from tracediff.onset.kinks import has_kinks as has_kinks
 from tracediff.onset.noise import Key

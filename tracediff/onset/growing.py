@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tracediff.drift import Series
-from tracediff.onset.judge import Judged
+from tracediff.onset.judged import Judged
 from tracediff.onset.past import reached, scaled
 from tracediff.tolerance import (
     GROWTH_FACTOR,

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tracediff.drift import Series, Track
 from tracediff.names import split_slot
 from tracediff.onset.copied import in_places
+from tracediff.onset.judged import Flags, Judged, Numbers, significant
 from tracediff.onset.level import Level, spread_of_logits
+from tracediff.onset.moves import with_updates
 from tracediff.onset.noise import (
     GradientNorms,
     Key,
@@ -21,77 +22,33 @@ from tracediff.onset.noise import (
     noisy_gradients,
     normalised_layers,
 )
-from tracediff.onset.past import relaxed, run_wide, scaled
+from tracediff.onset.past import relaxed, run_wide
 from tracediff.onset.probes import began
 from tracediff.onset.roundings import Roundings
-from tracediff.onset.spread import LINEAR, Spread
+from tracediff.onset.spread import Spread
+from tracediff.onset.states import judge_state, of_gradient, of_updates
 from tracediff.tolerance import (
     CONDITION,
     EPS32,
     GRADIENT_FLOOR,
     NOISE_GRADIENT,
-    SLOT_CONDITION,
-    STATISTIC_FEEDBACK,
     STATISTIC_UPDATE,
     SYSTEMATIC_UPDATE,
     TOLERANCES,
-    UPDATE_ROUNDING,
-    UPDATE_TOLERANCE,
-    UPDATE_TOLERANCE_BLIND,
-    Bound,
     elementwise,
     gradient_condition,
     kind_of,
     tolerance,
 )
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 _FLIP_LOSS = 1e-3
 """With losses further apart than this, a metric that differs needs no excuse."""
 
 _FROM_LOSS = ("loss", "gradient", "applied_gradient", "metric")
 """What is computed from the loss: as coarse as that, whatever else computes in more precision."""
-
-Flags = NDArray[np.bool_]
-Numbers = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Judged:
-    """What is significant about one track, step by step.
-
-    Attributes:
-        track: The track.
-        before: For state, whether it differs significantly before each step.
-        after: The same after the step, or at it for what is observed.
-        update: For weights, whether the update itself differs beyond what it inherits.
-        tolerance_before: Relative L2 that was allowed before each step.
-        tolerance_after: The same after it.
-        noise: Where the difference is noise around zero.
-        external: For state, where something other than the optimizer changed it, in either run.
-        statistic: Whether it is state that moves without being trained.
-        start: The step with which the comparison begins.
-        behind: How many steps before that the runs differed already, as far as is known.
-        bound: The tolerance that a user gave instead, or None. Growth excuses nothing then.
-        room: For weights, by what L2 norm an update may differ beyond what it inherits; else None.
-        spread: The floor that repeats of a run measure for it, or None.
-        modelled: The level that the model alone allows, relative to the largest norm so far.
-    """
-
-    track: Track
-    before: Flags
-    after: Flags
-    update: Flags
-    tolerance_before: Numbers
-    tolerance_after: Numbers
-    noise: Flags
-    external: Flags
-    statistic: bool = False
-    start: int = 0
-    behind: int = 0
-    bound: Bound | None = None
-    room: Numbers | None = None
-    spread: Spread | None = None
-    modelled: Numbers | None = None
 
 
 def judge(
@@ -165,7 +122,7 @@ def judge(
             begin = start, age
             if role == "slot" and track.pair.layer in normalised:
                 # What cancellation leaves in a gradient goes into the slots, at their full size.
-                level = level.at_least(_of_gradient(judged, split_slot(name)[0], count))
+                level = level.at_least(of_gradient(judged, split_slot(name)[0], count))
             modelled[key] = level.grown
             if key in floors:
                 level = level.at_least(floors[key].level)
@@ -178,8 +135,8 @@ def judge(
             unkept = role == "weight" and bool(_unkept(track.after).any())
             if unkept and moved is not None and track.update is not None:
                 unmeasured = np.where(track.update["present"], 0.0, moved(track))
-                level = level.plus(_of_updates(track, share * unmeasured))
-            one = _judge_state(
+                level = level.plus(of_updates(track, share * unmeasured))
+            one = judge_state(
                 track,
                 level,
                 quiet_steps,
@@ -207,7 +164,7 @@ def judge(
         if kind == "data":
             copied = in_places(track, same_libraries=same_libraries)
             allowed = np.where(copied, 0.0, allowed)
-        after = _significant(track.after, allowed, elementwise(kind, eps=unit))
+        after = significant(track.after, allowed, elementwise(kind, eps=unit))
         if kind == "gradient":
             floor = max(GRADIENT_FLOOR * max(1.0, unit / EPS32), cancelling[key])
             after &= ~_below_floor(track, after, allowed, norms, floor)
@@ -221,7 +178,7 @@ def judge(
         judged = {key: replace(one, behind=age) for key, one in judged.items()}
     for key in floors.keys() & judged.keys():
         judged[key] = replace(judged[key], spread=floors[key], modelled=modelled[key])
-    return _with_updates(judged, trainable, drift)
+    return with_updates(judged, trainable, drift)
 
 
 def _apart_at(tracks: Mapping[Key, Track], start: int) -> bool:
@@ -256,15 +213,6 @@ def _in_turn(tracks: Mapping[Key, Track]) -> list[tuple[Key, Track]]:
     return sorted(tracks.items(), key=lambda item: turns.get(item[0][0], 1))
 
 
-def _of_gradient(judged: Mapping[Key, Judged], weight: str, count: int) -> Numbers:
-    """Return by how much slots may differ for what rounding made of a weight's gradients so far."""
-    one = judged.get(("applied_gradient", weight)) or judged.get(("gradient", weight))
-    if one is None or not count:
-        return np.zeros(count)
-    within = np.where(one.after | one.noise, 0.0, scaled(one.track.after))
-    return np.asarray(SLOT_CONDITION * np.maximum.accumulate(within))
-
-
 def _weights_drift(tracks: Mapping[Key, Track], noise: Mapping[Key, Flags], count: int) -> Numbers:
     """Return the relative L2 by which all weights together differ before each step."""
     squares, sizes = np.zeros(count), np.zeros(count)
@@ -276,85 +224,6 @@ def _weights_drift(tracks: Mapping[Key, Track], noise: Mapping[Key, Flags], coun
             squares += np.where(counted, cells["norm_difference"], 0.0) ** 2
             sizes += np.where(counted, np.maximum(cells["norm_a"], cells["norm_b"]), 0.0) ** 2
     return np.sqrt(np.divide(squares, sizes, out=np.zeros(count), where=sizes > 0.0))
-
-
-def _significant(cells: Series, allowed: Numbers, per_element: float) -> Flags:
-    sizeable = cells["relative_l2"] > allowed
-    if np.isfinite(per_element):
-        sizeable |= cells["max_abs"] > per_element * cells["peak"]
-    # How far apart unknown values are is unknown; saying that they agree would be a guess.
-    beyond = ~cells["known"] | cells["reshaped"] | (cells["mismatched"] > 0) | sizeable
-    return np.asarray(cells["present"] & cells["differs"] & beyond)
-
-
-def _of_updates(track: Track, parts: Numbers, *, behind: float = 0.0) -> Numbers:
-    """Return what parts of each update so far, as L2 norms, come to beside the tensor's norm.
-
-    Args:
-        track: The weight.
-        parts: The parts, step by step.
-        behind: What they came to before the first step.
-    """
-    size = np.nan_to_num(np.maximum(track.after["norm_a"], track.after["norm_b"]))
-    together = behind + np.cumsum(np.nan_to_num(parts))
-    return np.asarray(np.divide(together, size, out=np.zeros(len(size)), where=size > 0.0))
-
-
-def _judge_state(
-    track: Track,
-    level: Level,
-    quiet: Flags,
-    external: Flags | None,
-    eps: float,
-    begin: tuple[int, int],
-    *,
-    share: Numbers,
-) -> Judged:
-    count = len(quiet)
-    before, after, update = track.before, track.after, track.update
-    assert before is not None  # This is what makes a track one of state
-    if update is not None:
-        # Elements whose gradient is noise move at full speed under adaptive optimizers; and a
-        # weight that began at zero is nothing but the sum of its updates.
-        # Those before the first step that is compared were like those after it, as far as known.
-        parts = share * update["norm"]
-        like = parts[begin[0] :][: begin[1]]
-        behind = begin[1] * float(like.mean()) if like.size else 0.0
-        level = level.plus(_of_updates(track, update["noise"] + parts, behind=behind))
-    element = np.inf
-    changed = external if external is not None else np.zeros(count, bool)
-    # Where a step's update is compared as such, it shows what came all at once, and better.
-    sudden = np.ones(count, bool) if update is None else ~update["present"]
-    earlier = level.earlier().within(track, before=True, where=changed | np.r_[True, sudden][:-1])
-    earlier = relaxed(earlier, before)
-    allowed = relaxed(level.within(track, before=False, where=sudden), after)
-    significant = _significant(before, earlier, np.inf)
-    start, age = begin
-    if count and age:
-        # What both have been through before has left its rounding.
-        earlier[start] = allowed[start]
-        significant[start] = _significant(before, earlier, np.inf)[start]
-    elif count:
-        earlier[start] = tolerance("initial state", np.arange(1), eps=eps)[0]
-        element = elementwise("initial state", eps=eps)
-        first = slice(start, start + 1)
-        significant[first] = _significant(before[first], earlier[first], element)
-    if count and age:
-        # What drives it is noise at this step, as it will have been at those before.
-        significant[start] &= not quiet[start]
-    if count:
-        significant[1:] &= ~quiet[:-1]
-    return Judged(
-        track=track,
-        before=significant,
-        after=_significant(after, allowed, np.inf) & ~quiet,
-        update=np.zeros(count, bool),
-        tolerance_before=earlier,
-        tolerance_after=allowed,
-        noise=quiet,
-        external=changed,
-        start=start,
-    )
 
 
 def _cancelling(
@@ -404,53 +273,3 @@ def _few_flips(
         count = rows(step)
         result[step] = count > 0 and float(track.after[step]["max_abs"]) * count <= 2.0
     return result
-
-
-def _with_updates(
-    judged: dict[Key, Judged], trainable: Mapping[str, bool | None], drift: Numbers
-) -> dict[Key, Judged]:
-    """Add, for each weight, where its update differs beyond what it inherits."""
-    result = dict(judged)
-    for (role, name), one in judged.items():
-        if role != "weight" or one.track.update is None:
-            continue
-        gradient = judged.get(("applied_gradient", name)) or judged.get(("gradient", name))
-        if trainable.get(name) is False:
-            room = _room(one.track, STATISTIC_UPDATE) + _carried(one.track, drift)
-        else:
-            blind = gradient is None
-            room = _room(one.track, UPDATE_TOLERANCE_BLIND if blind else UPDATE_TOLERANCE)
-        if one.spread is not None:
-            room = np.maximum(room, one.spread.update)
-        agrees = ~one.before & ~one.noise
-        if gradient is not None:
-            agrees &= ~gradient.after
-        for key, other in judged.items():
-            if key[0] == "slot" and split_slot(key[1])[0] == name:
-                agrees &= ~other.before
-        update = one.track.update
-        beyond = update["unexplained"] > room
-        if one.spread is not None and gradient is not None and gradient.spread is not None:
-            noisy = gradient.spread.level > LINEAR
-            room = np.where(noisy, np.maximum(room, one.spread.moves), room)
-            beyond = np.where(noisy, update["norm_difference"] > room, beyond)
-        flags = update["present"] & beyond & agrees
-        result[role, name] = replace(one, update=np.asarray(flags), room=room)
-    return result
-
-
-def _room(track: Track, share: float) -> Numbers:
-    """Return by how much two updates may differ: a share of the largest, and rounding."""
-    assert track.update is not None
-    coarse = max(1.0, track.eps / EPS32)
-    room = share * coarse * np.maximum.accumulate(track.update["norm"])
-    return np.asarray(room + UPDATE_ROUNDING * track.eps * track.update["weight_norm"])
-
-
-def _carried(track: Track, drift: Numbers) -> Numbers:
-    """Return how far drifting weights, and its own drift, may carry a moving statistic apart."""
-    assert track.update is not None
-    assert track.before is not None
-    own = np.nan_to_num(track.before["norm_difference"])
-    weights = CONDITION["gradient"] * drift * np.maximum.accumulate(track.update["norm"])
-    return np.asarray(STATISTIC_FEEDBACK * own + weights)

@@ -14,7 +14,7 @@ import numpy as np
 
 from tracediff.names import class_name, model_layers
 from tracediff.onset.growing import steps_apart
-from tracediff.onset.judge import Judged
+from tracediff.onset.judged import Judged
 from tracediff.onset.past import reference
 from tracediff.tolerance import GROWTH_STEPS
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tracediff.names import split_slot
-from tracediff.onset.judge import Judged
+from tracediff.onset.judged import Judged
 from tracediff.onset.noise import Key
 from tracediff.onset.probes import Place, began, stage_of
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from tracediff.drift import AMPLIFICATION
 from tracediff.names import split_slot
-from tracediff.onset.judge import Judged
+from tracediff.onset.judged import Judged
 from tracediff.onset.noise import Key
 from tracediff.onset.past import scaled
 from tracediff.onset.probes import stage_of
