@@ -89,20 +89,26 @@ def test_values_are_measured_alike(passes, seed, size, exponent, apart, specials
     apart=st.sampled_from([0.0, 1e-7, 1e-3, 1.0]),
     fed=st.integers(0, 3),
     spoiled=st.sampled_from(["none", "state", "inputs"]),
+    still=st.booleans(),
 )
-@example(seed=0, size=SHORT + 1, apart=0.0, fed=2, spoiled="inputs")
-@example(seed=0, size=2 * BLOCK, apart=1e-3, fed=3, spoiled="inputs")
-def test_updates_are_measured_alike(passes, seed, size, apart, fed, spoiled):
+@example(seed=0, size=SHORT + 1, apart=0.0, fed=2, spoiled="inputs", still=False)
+@example(seed=0, size=2 * BLOCK, apart=1e-3, fed=3, spoiled="inputs", still=False)
+@example(seed=0, size=2 * BLOCK, apart=1e-3, fed=1, spoiled="inputs", still=True)
+def test_updates_are_measured_alike(passes, seed, size, apart, fed, spoiled, still):
     # Given updates that any inputs went into, of which some differ at rounding level only
     state = []
     for number in range(2):
         special = 3 if spoiled == "state" else 0
         state.append(values(seed + number, size, apart=apart, specials=special, finite=False))
+    if still:
+        # Both do the same in the first block, whatever went in.
+        for pair in state:
+            pair[1][:BLOCK] = pair[0][:BLOCK]
     rows = [state[end][side][None] for side in (0, 1) for end in (0, 1)]
     special = 3 if spoiled == "inputs" else 0
     pairs = [
-        tuple(one[None] for one in values(seed + k, size, apart=1e-3, specials=special))
-        for k in range(2, 2 + fed)
+        tuple(one[None] for one in values(k, size, specials=special, finite=False))
+        for k in range(seed + 2, seed + 2 + fed)
     ]
     if pairs:
         for one in pairs[0]:
@@ -162,6 +168,17 @@ def test_sums_are_those_of_exact_ones(passes, seed, size, exponent):
     assert moved[0]["unexplained"] == pytest.approx(math.fsum(rest * rest), rel=4e-15, abs=0)
     after = c.astype(np.float64)
     assert moved[0]["after_a"] == pytest.approx(math.fsum(after * after), rel=4e-15, abs=0)
+
+
+def test_many_small_squares_beside_a_large_one_are_not_lost(passes):
+    # Given squares that added up one by one to the first would be lost by half
+    a = np.full(200 * 512, 4.2e5, np.float32)
+    a[0] = 1e15
+    # When they are added up
+    found, _ = passes.drift([(a, np.zeros_like(a))], [True], [])
+    # Then the sum is that of all of them
+    exact = math.fsum(a.astype(np.float64) ** 2)
+    assert found[0]["square_a"] == pytest.approx(exact, rel=4e-15, abs=0)
 
 
 def test_any_number_of_threads_finds_the_same(passes):
