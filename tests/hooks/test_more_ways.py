@@ -193,6 +193,31 @@ def test_a_compiled_step_called_through_the_recording(ways):
     assert_ends(way)
 
 
+COMPILED = """
+import tensorflow as tf, tracediff_hooks
+model = tf.keras.Sequential([tf.keras.layers.Dense(3, input_shape=(2,))])
+optimizer = tf.keras.optimizers.SGD(0.1)
+@tf.function
+def step(x, y):
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean((model(x) - y) ** 2)
+    gradients = tape.gradient(loss, model.trainable_variables)
+    optimizer.apply_gradients(zip(gradients, model.trainable_variables))
+    return loss
+with tracediff_hooks.record(model, "a.zarr") as recording:
+    recording.step(step, tf.ones((4, 2)), tf.ones((4, 3)))
+"""
+
+
+def test_autograph_is_given_nothing_of_the_recorder_to_convert(tf23, tmp_path):
+    # Given a script whose compiled step is called through the recording, when it runs
+    (tmp_path / "script.py").write_text(COMPILED)
+    done = tf23.run("script.py", cwd=tmp_path)
+    # Then TensorFlow has nothing to say of functions that are not the script's
+    assert "AutoGraph" not in done.stderr
+    assert tracediff.open_trace(tmp_path / "a.zarr").runs[0].steps == 1
+
+
 @only(*TF2, "keras3-jax")
 @pytest.mark.way("loop compiled by the script, called directly", "said: not recorded", *TF2)
 @pytest.mark.way("pure loop of JAX in a `record` block", "said: not recorded", "keras3-jax")
