@@ -35,8 +35,8 @@ marks of those tests (`python tests/support/ways_table.py`), and a test keeps it
 
 *recorded*: batch, loss, gradients, weights, slots and learning rate of every step, as
 [trace-format.md](trace-format.md) says. *said*: an event in the trace and a line on stderr. A dash:
-the stack has no such way. Not tested are `tf.data` on JAX and torch, for which a TensorFlow would
-have to stand beside them, and loops that a script compiles with `torch.compile`.
+the stack has no such way. Not tested is `tf.data` on JAX and torch, for which a TensorFlow would
+have to stand beside them.
 
 """
 

@@ -153,6 +153,10 @@ class CompiledStepHook(abc.ABC):
         """Whether what the script computes at this moment happens here and now."""
         return bool(self._tensorflow.executing_eagerly())
 
+    def _is_compiling(self) -> bool:
+        """Whether the script compiles what is called at this moment, with all that it calls."""
+        return False
+
     def _notes_gradients(self) -> bool:
         """Whether what is computed at this moment may be differentiated."""
         return on_tape()

@@ -23,6 +23,15 @@ ON_REPLICAS = (
     "of a training on several replicas only what fit and train_on_batch do with the model's own "
     "optimizers is recorded: the script's own loop is not"
 )
+COMPILED = (
+    "updates that the script's own torch.compile compiles are not recorded: nothing of them can be "
+    "seen from outside; compile the forward pass alone, and leave the update as it is written"
+)
+COMPILED_FORWARD = (
+    "the forward pass is compiled by the script's own torch.compile and cannot be seen: its input "
+    "is recorded where recording.batch(x=...) tells it, layer outputs are not, and what it "
+    "changes, such as moving averages, counts as changed between two steps"
+)
 
 
 class HandWrittenLoop:
@@ -41,6 +50,7 @@ class HandWrittenLoop:
         self._calls: List[Tuple[Any, Any]] = []
         self._compiled: Dict[int, Tuple[Any, Any]] = {}
         self._busy = False
+        self._compiling = self._compiled_forward = False
         self._forward = False
         self._first_rates: Dict[Key, Value] = {}
 
@@ -66,6 +76,8 @@ class HandWrittenLoop:
     def detach(self) -> None:
         """Ends the watching."""
         self._watching.close()
+        if self._compiling:
+            self._hook.session.event("not-recorded", COMPILED)
 
     def tell(self, told: Mapping[Key, Value]) -> None:
         """Takes what the script tells of the step that it is about to make."""
@@ -74,6 +86,9 @@ class HandWrittenLoop:
     def _is_forward(self) -> bool:
         """Whether a layer that is called at this moment is part of a step of the script's."""
         hook = self._hook
+        if hook._is_compiling():
+            self._compiled_forward = True
+            return False
         if self._busy or hook.tracing:
             return False
         return bool(hook._runs_eagerly() and hook._notes_gradients())
@@ -100,6 +115,10 @@ class HandWrittenLoop:
 
     def _update(self, optimizer: Any, call: Any, args: Any, kwargs: Any) -> Any:
         hook = self._hook
+        if hook._is_compiling():
+            # Whatever is done here becomes part of what the script compiles.
+            self._compiling = True
+            return call(*args, **kwargs)
         if not hook.session.alive or (self._busy and not hook.tracing):
             return call(*args, **kwargs)
         args = tuple(list(a) if hasattr(a, "__next__") else a for a in args)
@@ -172,6 +191,8 @@ class HandWrittenLoop:
         told = dict(self._told)
         if not any(role == "input" for role, _ in told) and self._seen:
             told.update(arrays_of(input_names("input", self._seen[0][1])))
+        if self._compiled_forward:
+            hook.session.event("not-recorded", COMPILED_FORWARD)
         if len(self._seen) > 1:
             hook.session.event(
                 "several-calls",

@@ -78,6 +78,9 @@ class Keras3TorchHook(Keras3Hook):
     def _eager(self) -> bool:
         return True
 
+    def _is_compiling(self) -> bool:
+        return bool(sys.modules["torch"].compiler.is_compiling())
+
     def _runs_eagerly(self) -> bool:
         return True
 
