@@ -21,6 +21,8 @@ of small elements would lose digits, and cost 100 times the time of others."""
 _SAFE_FLUSHED = {4: (-40, 48), 8: (-400, 400)}
 """The same where squares that are too small become zero, which costs no time: they may, while the
 largest is not small itself."""
+_LEAST_SQUARES = 1e-280
+"""A sum of squares that is less has lost digits, unless all elements are zeros."""
 _LARGE = 1 << 15
 """Elements from which on it pays to have them flushed."""
 
@@ -67,7 +69,22 @@ def statistics_of(values: np.ndarray) -> Statistics:
         flat = flat[finite].astype(np.float64)
         if flat.size:
             lowest, highest, total, squares = _pass_over(flat, _SAFE)
+    if not _LEAST_SQUARES < squares < np.inf and flat.size and (lowest or highest):
+        return _of_scaled(size, flat.astype(np.float64), lowest, highest, nan, inf)
     return _of_sums(size, lowest, highest, total, squares, nan, inf)
+
+
+def _of_scaled(
+    size: int, finite: np.ndarray, lowest: float, highest: float, nan: int, inf: int
+) -> Statistics:
+    """The statistics of elements whose squares are no numbers of float64."""
+    power = math.frexp(max(-lowest, highest))[1]
+    scaled = np.ldexp(finite, -power)
+    _, mean, std, norm, _, _, _, _ = _of_sums(
+        finite.size, -1.0, 1.0, float(scaled.sum()), float(np.einsum("i,i->", scaled, scaled)), 0, 0
+    )
+    mean, std, norm = (float(np.ldexp(number, power)) for number in (mean, std, norm))
+    return size, mean, std, norm, lowest, highest, nan, inf
 
 
 def _of_sums(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import platform
 import sys
+from dataclasses import astuple
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tracediff.trace._statistics import statistics_of as read_statistics
 from tracediff_hooks import native
 from tracediff_hooks.flushing import flushed
 from tracediff_hooks.moments import statistics_of
@@ -97,3 +99,16 @@ def test_small_products_are_flushed_within_the_block_only():
     # and statistics leave the thread as it was
     statistics_of(np.full(1 << 16, 1e-20, np.float32))
     assert (small * small != 0).all()
+
+
+@pytest.mark.parametrize("scale", [1e300, 1e160, 1e-160, 1e-300])
+@pytest.mark.parametrize("size", [3, 5000])
+def test_elements_whose_squares_are_no_numbers_have_a_norm(scale, size):
+    # Given float64 so large, or so small, that squares overflow, or are lost
+    plain = np.random.default_rng(size).standard_normal(size)
+    values = np.append(plain * scale, np.nan)
+    # Then recorder and reader say what numpy says of the same numbers near one, so much larger
+    expected = [n * scale for n in (plain.mean(), plain.std(), np.linalg.norm(plain))]
+    for found in (statistics_of(values), astuple(read_statistics(values))):
+        np.testing.assert_allclose(found[1:4], expected, rtol=1e-9)
+        assert found[6:] == (1, 0)

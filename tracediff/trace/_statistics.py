@@ -56,6 +56,10 @@ def from_row(row: NDArray[np.float64]) -> Statistics | None:
     return Statistics(int(row[0]), mean, std, norm, lowest, highest, int(row[6]), int(row[7]))
 
 
+_SQUARED = 400
+"""Up to which power of two the squares of some elements can be added up as they are."""
+
+
 def statistics_of(values: NDArray[Any]) -> Statistics:
     """Return the statistics of a value.
 
@@ -70,14 +74,14 @@ def statistics_of(values: NDArray[Any]) -> Statistics:
     if not finite.size:
         unknown = math.nan
         return Statistics(flat.size, unknown, unknown, unknown, unknown, unknown, nan, inf)
+    least, most = float(finite.min()), float(finite.max())
+    # Squares of what is far from 1 are no numbers of float64.
+    power = math.frexp(max(-least, most))[1]
+    power = 0 if abs(power) < _SQUARED else power
+    scaled = np.ldexp(finite, -power) if power else finite
+    moments = scaled.mean(), scaled.std(), np.sqrt(np.sum(np.square(scaled)))
     with np.errstate(over="ignore"):
-        return Statistics(
-            size=int(flat.size),
-            mean=float(finite.mean()),
-            std=float(finite.std()),
-            norm=float(np.sqrt(np.sum(np.square(finite)))),
-            min=float(finite.min()),
-            max=float(finite.max()),
-            nan=nan,
-            inf=inf,
-        )
+        mean, std, norm = (float(np.ldexp(number, power)) for number in moments)
+    return Statistics(
+        size=int(flat.size), mean=mean, std=std, norm=norm, min=least, max=most, nan=nan, inf=inf
+    )
