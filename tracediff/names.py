@@ -140,8 +140,12 @@ def optimizer_class(spelled: Any) -> str:
     Example:
         >>> optimizer_class("RMSProp"), optimizer_class("AdamOptimizer"), optimizer_class("Adam")
         ('rmsprop', 'adam', 'adam')
+        >>> optimizer_class("LossScaleOptimizerV3")
+        'lossscale'
     """
     bare = class_name(spelled).lower()
+    if bare.startswith("lossscaleoptimizer"):
+        return "lossscale"
     for suffix in ("optimizer", "v2"):
         bare = bare.removesuffix(suffix) or bare
     return "sgd" if bare == "gradientdescent" else bare
@@ -155,7 +159,7 @@ def optimizer_settings(config: Mapping[str, Any] | None) -> dict[str, Any]:
         {'learning_rate': 0.01}
     """
     settings: dict[str, Any] = {}
-    for key, value in (config or {}).items():
+    for key, value in _with_inner(config or {}).items():
         spelled = HYPERPARAMETERS.get(key, key)
         if spelled in _IDLE_OPTIMIZER_KEYS:
             continue
@@ -165,7 +169,43 @@ def optimizer_settings(config: Mapping[str, Any] | None) -> dict[str, Any]:
     return settings
 
 
+def _with_inner(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the settings of what scales losses with those of the optimizer inside.
+
+    Keras 2.4 called that one ``optimizer`` and had the scale in a configuration of its own.
+    """
+    inner = config.get("inner_optimizer", config.get("optimizer"))
+    if not isinstance(inner, Mapping) or not isinstance(inner.get("config"), Mapping):
+        return config
+    scale = config.get("loss_scale")
+    settings = scale.get("config") if isinstance(scale, Mapping) else None
+    if not isinstance(settings, Mapping):
+        settings = config
+    own = {
+        spelled: settings[key]
+        for spelled, keys in _SCALING.items()
+        for key in keys
+        if settings.get(key) is not None
+    }
+    return {**inner["config"], **own, "optimizer": optimizer_class(inner.get("class_name"))}
+
+
+_SCALING = {
+    "initial_scale": ("initial_scale", "initial_loss_scale"),
+    "dynamic_growth_steps": ("dynamic_growth_steps", "increment_period"),
+}
+
+
 _NOT_COUNTING = frozenset({"sgd", "rmsprop", "adagrad", "adadelta", "lion"})
+
+
+def scales_losses(optimizer: Mapping[str, Any] | None) -> bool:
+    """Say whether an optimizer wraps another, and scales losses for it.
+
+    Args:
+        optimizer: What a trace says about it: class and config.
+    """
+    return optimizer_class((optimizer or {}).get("class")) == "lossscale"
 
 
 def counts_steps(optimizer: Mapping[str, Any] | None) -> bool:
@@ -182,9 +222,12 @@ def counts_steps(optimizer: Mapping[str, Any] | None) -> bool:
     """
     known = optimizer or {}
     config = known.get("config")
-    if optimizer_class(known.get("class")) not in _NOT_COUNTING or not isinstance(config, Mapping):
+    if not isinstance(config, Mapping):
         return True
     settings = optimizer_settings(config)
+    kind = optimizer_class(known.get("class"))
+    if (settings.get("optimizer") if kind == "lossscale" else kind) not in _NOT_COUNTING:
+        return True
     counted = ("decay", "use_ema", "gradient_accumulation_steps")
     scheduled = not isinstance(settings.get("learning_rate"), int | float)
     return scheduled or any(key in settings for key in counted)

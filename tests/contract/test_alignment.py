@@ -26,7 +26,8 @@ VARIANTS = [
     *("dropped", "corrupted", "rebatched", "shuffled", "rows", "longer", "late", "restarted"),
     *("base-plain", "restarted-plain", "joined", "joined-otherwise", "joined-moved"),
     *("asked", "asked-late", "one-ulp", "speck", "prepared", "elsewhere-late", "adam", "adam-late"),
-    *("normalised", "normalised-flat"),
+    *("normalised", "normalised-flat", "half", "half-large", "half-large-adam"),
+    "half-scaled",
 ]
 ONE = [
     *(("base", other) for other in ("renamed", "automatic", "functional", "nested", "subclassed")),
@@ -176,6 +177,54 @@ def test_a_factor_on_variances_is_found_where_the_moving_variance_hides_it(recor
     # AND the level of the table would have hidden it
     (row,) = (one for one in comparison.drift if one.tensor == "bn/moving_variance")
     assert row.relative_l2.first < 1e-5
+
+
+def counted(path):
+    run = open_trace(path).runs[0]
+    counter = run.tensor("slot", "optimizer/iteration")
+    return [int(run.read(counter, step, "after").item()) for step in range(run.steps)]
+
+
+def test_a_scaled_loss_is_counted_by_the_optimizer_inside(recorded):
+    # GIVEN mixed_float16, where Keras 3 has a counter around the optimizer's that nothing moves
+    a, b = recorded("tf2.3", "half"), recorded("keras3", "half")
+    assert counted(a) == counted(b) == list(range(1, 13))
+    comparison = compare(a, b)
+    assert comparison.verdict == "rounding"
+    assert not [left for left in comparison.unpaired if left.matters]
+
+
+def test_a_skipped_step_that_one_stack_counts_matters_where_the_counter_does(recorded):
+    # GIVEN a first batch for which both stacks find gradients that are not finite
+    a, b = recorded("tf2.3", "half-large"), recorded("keras3", "half-large")
+    assert (counted(a)[0], counted(b)[0]) == (1, 0)
+    # THEN SGD does not ask for the counter
+    assert compare(a, b).verdict == "rounding"
+    # AND Adam corrects by it
+    a, b = recorded("tf2.3", "half-large-adam"), recorded("keras3", "half-large-adam")
+    comparison = compare(a, b)
+    assert first_place(comparison) == (0, "update", "optimizer/iteration")
+    (cause, *_) = comparison.causes
+    assert (cause.code, cause.subject, cause.a, cause.b) == (
+        "optimizer.slots",
+        "optimizer/iteration",
+        1,
+        0,
+    )
+    assert "skip" in cause.summary
+
+
+def test_an_update_that_one_run_skips_is_a_divergence(recorded):
+    # GIVEN a loss scaled by so much that float16 cannot hold it, in one run alone
+    comparison = compare(recorded("tf2.3", "half"), recorded("keras3", "half-scaled"))
+    assert comparison.verdict == "diverged"
+    assert first_place(comparison)[:2] == (0, "gradient")
+    assert (comparison.causes[0].code, comparison.causes[0].subject) == (
+        "gradient.processing",
+        "loss scale",
+    )
+    (scale,) = (one for one in comparison.causes if one.subject == "initial_scale")
+    assert (scale.a, scale.b) == (2.0**15, 2.0**24)
 
 
 def test_the_two_gru_of_the_migration_part_in_their_forward_pass(recorded):

@@ -18,8 +18,10 @@ from tracediff.align.slots import is_idle, is_used, slots_of
 from tracediff.align.unpaired import misfits, unpaired_tensor, with_nearest
 from tracediff.align.values import FirstValues
 from tracediff.model import Pair, Side, Unpaired
-from tracediff.names import split_slot
+from tracediff.names import scales_losses, split_slot
 from tracediff.trace import Run, Tensor
+
+_LOSS_SCALE = ("optimizer/dynamic_scale", "optimizer/step_counter")
 
 
 def pair_tensors(a: Run, b: Run, overrides: Overrides | None = None) -> Pairing:
@@ -196,6 +198,10 @@ class _Pairer:
         kinds = [(run.about.get("optimizer") or {}).get("class") for run in (self.a, self.b)]
         return bool(kinds[0]) and str(kinds[0]).lower() == str(kinds[1]).lower()
 
+    def _both_scale(self) -> bool:
+        """Say whether both optimizers scale losses for the one inside them."""
+        return all(scales_losses(run.about.get("optimizer")) for run in (self.a, self.b))
+
     def _without_partner(self, run: Run, side: Side, tensor: Tensor) -> None:
         other = "B" if side == "a" else "A"
         if tensor.role == "sample_weight":
@@ -215,6 +221,9 @@ class _Pairer:
         reason, matters = f"not in {other}", tensor.role in ("weight", "input", "label")
         if self.partners.is_refused(side, tensor):
             reason, matters = "left out by the mapping", False
+        elif tensor.name in _LOSS_SCALE and self._both_scale():
+            # Which recorders keep it and which do not is no difference of the runs.
+            reason, matters = f"the state of the loss scale, not recorded in {other}", False
         elif tensor.role == "slot":
             matters = is_used(run, tensor)
             if not matters:

@@ -26,6 +26,7 @@ from tracediff.compare._lockstep import local_errors
 from tracediff.compare._own_batches import of_batches, own_batches_notes
 from tracediff.compare._own_rules import with_own_changes, with_own_rules
 from tracediff.compare._repeats import Repeated, described, measured, shorter, sorted_out
+from tracediff.compare._skipped import without_skipped
 from tracediff.compare._summary import describe, drift_rows, notes, run_summary
 from tracediff.compare._variances import with_variances
 from tracediff.compare.bounds import Bounds as Bounds
@@ -198,6 +199,7 @@ def _examined(
         same_libraries=_libraries(run_a) == _libraries(run_b) is not None,
     )
     judged = with_variances(judged, run_a, run_b)
+    judged = without_skipped(judged, source_a, source_b)
     if repeated:
         judged = with_own_rules(judged, run_a, run_b, pairing)
         judged = with_own_changes(judged, run_a, run_b, pairing)

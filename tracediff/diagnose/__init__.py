@@ -20,6 +20,7 @@ from tracediff.diagnose.known import known_changes
 from tracediff.diagnose.metrics import metrics
 from tracediff.diagnose.optimizer import hyperparameters, learning_rate, rule, unlike_updates
 from tracediff.diagnose.precision import precision
+from tracediff.diagnose.skipped import skipped_steps
 from tracediff.diagnose.state import constraints, external, trainable
 from tracediff.diagnose.structure import structure, unpaired_slots
 from tracediff.diagnose.unexplained import rounding, unexplained
@@ -33,6 +34,7 @@ RULES: tuple[Rule, ...] = (
     data,
     initial_weights,
     initial_slots,
+    skipped_steps,
     external,
     constraints,
     trainable,

@@ -9,6 +9,7 @@ import numpy as np
 from tracediff.diagnose.case import Case
 from tracediff.diagnose.numbers import listed, short, shown
 from tracediff.model import Finding
+from tracediff.names import scales_losses
 from tracediff.onset import Place
 
 _CLIPPING = ("clipnorm", "clipvalue", "global_clipnorm", "weight_decay", "loss_scale_factor")
@@ -22,7 +23,7 @@ def gradients(case: Case) -> Iterable[Finding]:
         for place in case.firsts("gradient")
         if case.is_origin(place) and place.track.after[place.step]["known"]
     ]
-    scaled = _loss_scale(case, raw)
+    scaled = _overflown(case, raw) or _loss_scale(case, raw)
     if scaled is not None:
         yield scaled
     elif raw:
@@ -50,6 +51,37 @@ def gradients(case: Case) -> Iterable[Finding]:
             ),
         )
     yield from _processing(case)
+
+
+def _overflown(case: Case, raw: list[Place]) -> Finding | None:
+    """Find a scaled loss whose gradients are finite in one run only, which skips the update."""
+    runs = {"A": case.a, "B": case.b}
+    here = [place for place in raw if place.step == raw[0].step]
+    cells = [place.track.after[place.step] for place in here]
+    broken = [
+        side
+        for side, count in (("A", "non_finite_a"), ("B", "non_finite_b"))
+        if any(cell[count] for cell in cells)
+    ]
+    if len(broken) != 1 or not scales_losses(runs[broken[0]].about.get("optimizer")):
+        return None
+    (side,) = broken
+    other = "B" if side == "A" else "A"
+    step, names = raw[0].step, [place.track.pair.name for place in here]
+    return Finding(
+        code="gradient.processing",
+        summary=f"The scaled loss overflows in {side} at {case.where(step)}, and not in {other}: "
+        f"{side} skips the update and lowers its loss scale.",
+        confidence=0.9,
+        stage="gradient",
+        step=step,
+        subject="loss scale",
+        evidence=(
+            f"not finite in {side} alone: gradient of {listed(names)}",
+            "data and weights agree, and losses within the precision they are computed in",
+            "half precision ends at 65504; stacks scale and add up in other orders, and one passes",
+        ),
+    )
 
 
 def _loss_scale(case: Case, raw: list[Place]) -> Finding | None:

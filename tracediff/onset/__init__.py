@@ -223,6 +223,7 @@ def _spliced(causal: Judged, judged: Judged, until: int) -> Judged:
         judged,
         before=np.r_[causal.before[:until], judged.before[until:]],
         after=np.r_[causal.after[:until], judged.after[until:]],
+        update=np.r_[causal.update[:until], judged.update[until:]],
     )
 
 

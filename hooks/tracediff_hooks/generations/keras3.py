@@ -257,6 +257,10 @@ def _slots(name: str, optimizer: Any, weights: Sequence[StateTensor]) -> List[St
     found: List[StateTensor] = []
     placed = {id(owner._iterations)}
     placed.update(id(v) for v in [getattr(owner, "_learning_rate", None)])
+    if optimizer is not owner:
+        # What scales losses inherits a counter and a rate, and uses those of the one inside.
+        for inherited in ("_iterations", "_learning_rate"):
+            placed.add(id(getattr(optimizer, inherited, None)))
     for kind, slots in slot_lists(owner, len(trained)):
         for variable, slot in zip(trained, slots):
             tensor = by_variable.get(id(variable))

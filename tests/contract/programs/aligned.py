@@ -280,6 +280,9 @@ def data(variant):
         x[3 * BATCH + 5, 2] = np.nextafter(x[3 * BATCH + 5, 2], np.float32(9))
     elif variant == "speck":
         x[3 * BATCH + 5, 2] += np.float32(2e-6) * np.abs(x).max()
+    elif variant.startswith("half-large"):
+        # So large that the gradient of a scaled loss may not be finite in float16.
+        x[:BATCH] *= 1600
     elif variant == "prepared":
         # The same samples, by way of another computation.
         x = (x * np.float32(3.7) + np.float32(0.3) - np.float32(0.3)) / np.float32(3.7)
@@ -287,13 +290,28 @@ def data(variant):
 
 
 def optimizer(variant):
-    if variant.startswith("adam"):
+    if "adam" in variant:
         return keras.optimizers.Adam(0.005)
+    if variant == "half-scaled" and hasattr(keras.optimizers, "LossScaleOptimizer"):
+        inside = keras.optimizers.SGD(0.05, momentum=0.9)
+        return keras.optimizers.LossScaleOptimizer(inside, initial_scale=2.0**24)
     return keras.optimizers.SGD(0.05, momentum=0.0 if variant.endswith("plain") else 0.9)
+
+
+def compute_in(policy):
+    """Sets the precision policy of what is built from here on; Keras 2.3 has none."""
+    mixed = getattr(keras, "mixed_precision", None)
+    if hasattr(mixed, "set_dtype_policy"):
+        mixed.set_dtype_policy(policy)
+    elif hasattr(mixed, "set_global_policy"):
+        mixed.set_global_policy(policy)
+    elif mixed is not None:
+        mixed.experimental.set_policy(policy)
 
 
 def train(out, variant):
     start()
+    compute_in("mixed_float16" if variant.startswith("half") else "float32")
     plain = variant.split("-plain")[0]
     late = plain in ("late", "restarted") or plain.endswith("-late")
     elsewhere = plain.startswith("elsewhere")
