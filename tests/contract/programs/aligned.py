@@ -211,7 +211,8 @@ def normalised(flat=False):
     else:
         layer = make.Conv2D(4, 2, name="small")
         x = layer(make.Reshape((2, 6, 1))(first))
-    x = make.Flatten()(make.BatchNormalization(momentum=0.97, name="bn")(x))
+    x = make.BatchNormalization(momentum=0.97, name="bn")(x)
+    x = x if flat else make.Flatten()(x)
     last = make.Dense(3, activation="softmax", name="out")
     model = keras.Model(first, last(x))
     found = weights_of([layer, last], ["small", "last"])
