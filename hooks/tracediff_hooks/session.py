@@ -48,6 +48,7 @@ class Session:
         self._choice_checked = False
         self._schema: Optional[Tuple[Any, ...]] = None
         self._state_keys: Set[Key] = set()
+        self._weights: List[StateTensor] = []
         self._model: Any = None
         self._optimizers: List[Tuple[str, Any]] = []
         self._layers: Dict[str, Tuple[str, int]] = {}
@@ -140,12 +141,18 @@ class Session:
             self._said.add(message)
             tell(message)
 
-    def before(self, model: Any, state: Mapping[Key, np.ndarray]) -> Dict[Key, np.ndarray]:
+    def before(
+        self, model: Any, state: Mapping[Key, np.ndarray], *, eager: bool = False
+    ) -> Dict[Key, np.ndarray]:
         """Keeps of the state before a step what is not recorded yet.
 
-        ``state`` may be overwritten afterwards.
+        Args:
+            model: the model that is trained.
+            state: may be overwritten afterwards.
+            eager: whether the step asks anew which weights it is to train.
         """
-        if not self._goes_on(model, set(state)):
+        goes_on = self._goes_on(model, set(state))
+        if not goes_on or (eager and self._trains_others(model)):
             # Another run may begin with this step, which needs all of it.
             self._recorder.changed({})
             return {key: np.array(value) for key, value in state.items()}
@@ -169,6 +176,11 @@ class Session:
     def _goes_on(self, model: Any, keys: Set[Key]) -> bool:
         """Whether the next step surely belongs to the same run as the last."""
         return not self._fit_pending and model is self._model and keys == self._state_keys
+
+    def _trains_others(self, model: Any) -> bool:
+        """Whether layers were frozen or unfrozen since the last step."""
+        trained = {id(variable) for variable in model.trainable_weights}
+        return any((id(t.variable) in trained) != t.spec.trainable for t in self._weights)
 
     def step(
         self,
@@ -212,6 +224,7 @@ class Session:
             self._begin_run(model, layers, state, describe, observed, optimizers)
             self._schema = schema
             self._state_keys = {tensor.key for tensor in state}
+            self._weights = [tensor for tensor in state if tensor.spec.role == "weight"]
         elif self._fit_pending:
             self._recorder.resume()
         if self._fit_pending:

@@ -30,6 +30,7 @@ NAMES = (
     "groups_with_dropout",
     "groups_with_draws_of_their_own",
     "eager_loop_with_moving_averages",
+    "frozen_amid_a_fit",
     "metric_in_an_attribute",
     "looked_up_words",
 )
@@ -122,6 +123,28 @@ def said(way):
     event = "disturbs" in [event["kind"] for event in way.run.about["events"]]
     assert event == ("random numbers" in way.run.about["capture"]["disturbs"])
     return event
+
+
+# --- eager steps
+
+
+@only(*TF2, "keras3-torch")
+@pytest.mark.way(
+    "a layer frozen amid a `fit` that runs eagerly", "recorded, another run", *TF2, "keras3-torch"
+)
+def test_a_layer_frozen_amid_an_eager_fit_begins_another_run_with_all_of_its_state(ways):
+    # Given a fit whose steps are run eagerly, and a callback that freezes a layer after an epoch
+    way = ways["frozen_amid_a_fit"]
+    assert way.facts["same_weights"]
+    # Then each run says what it trained, and has its state from its first step on
+    first, second = way.runs
+    hidden = ("hidden/kernel", "hidden/bias")
+    assert_true(way, first, steps=3)
+    assert_true(way, second, steps=3, offset=3, frozen=hidden)
+    assert [second.tensor("weight", name).trainable for name in hidden] == [False, False]
+    for name in WEIGHTS:
+        left = first.read(first.tensor("weight", name), 2, "after")
+        assert np.array_equal(second.read(second.tensor("weight", name), 0), left)
 
 
 # --- loops written by hand

@@ -386,7 +386,9 @@ class CompiledStepHook(abc.ABC):
 
     def _before(self) -> Dict[Key, np.ndarray]:
         state = {**self._values(), **self._ahead}
-        return self._session.before(self._model, state)
+        # A compiled step trains the weights that it was compiled for, others those of the moment.
+        eager = self._session.whole or bool(getattr(self._model, "run_eagerly", False))
+        return self._session.before(self._model, state, eager=eager)
 
     def record(
         self,

@@ -115,7 +115,7 @@ class Keras3TorchHook(Keras3Hook):
     def _before(self) -> Dict[Key, np.ndarray]:
         state = {t.key: on_host(t.variable.value) for t in self._state}
         state.update(self._ahead)
-        return self._session.before(self._model, state)
+        return self._session.before(self._model, state, eager=True)
 
     def _kept(self, variable: Any) -> np.ndarray:
         return np.array(on_host(variable.value))

@@ -1,7 +1,7 @@
 """Ways in which two things come together: groups and their data, loops and moving averages."""
 
 import numpy as np
-from training_kit import KERAS3, TF2, TF_KERAS, problem
+from training_kit import KERAS3, TF2, TF_KERAS, callback_of, problem
 
 from training_ways.bench import way
 from training_ways.loops import batches
@@ -35,6 +35,22 @@ def groups_beyond_the_epoch(bench):
 
     bench.twice(train)
     return {"counted": counted}
+
+
+@way(*TF2, "keras3-torch")
+def frozen_amid_a_fit(bench):
+    def freeze(model, epoch, logs):
+        model.get_layer("hidden").trainable = epoch == 0
+
+    def train(callbacks):
+        model = bench.kit.mlp(run_eagerly=True)
+        freezing = callback_of(bench.kit, on_epoch_begin=freeze)
+        x, y = problem()
+        options = {"epochs": 2, "shuffle": False, "verbose": 0}
+        model.fit(x, y, batch_size=8, callbacks=[freezing, *callbacks], **options)
+        return model
+
+    bench.twice(train)
 
 
 @way("keras3", "keras3-jax")  # others refuse data of unknown size
