@@ -23,7 +23,7 @@ from tracediff_hooks.outputs import Activations, OutputChoice
 from tracediff_hooks.random_layers import draws, switched_off
 from tracediff_hooks.recorder import Recorder
 from tracediff_hooks.replay.control import Control
-from tracediff_hooks.state import StateTensor
+from tracediff_hooks.state import StateTensor, same_objects
 from tracediff_hooks.tensors import Key, SparseRows, TensorSpec, Value, recordable
 
 
@@ -47,6 +47,7 @@ class Session:
         self.whole = whole
         self._choice_checked = False
         self._schema: Optional[Tuple[Any, ...]] = None
+        self._seen: Tuple[Any, ...] = ()
         self._state_keys: Set[Key] = set()
         self._weights: List[StateTensor] = []
         self._model: Any = None
@@ -215,11 +216,8 @@ class Session:
         """
         optimizers = optimizers or [("optimizer", getattr(model, "optimizer", None))]
         observed = self._numbers_of(observed)
-        schema = (
-            id(model),
-            *(id(optimizer) for _, optimizer in optimizers),
-            *((t.spec.role, t.spec.name, t.spec.shape, t.spec.trainable) for t in state),
-        )
+        seen = (model, state, *(optimizer for _, optimizer in optimizers))
+        schema = self._schema if same_objects(seen, self._seen) else _schema_of(seen)
         if schema != self._schema:
             self._begin_run(model, layers, state, describe, observed, optimizers)
             self._schema = schema
@@ -250,6 +248,7 @@ class Session:
             may_skip=may_skip,
         )
         self.batch += 1
+        self._seen = seen
 
     def _check_choice(self, layers: Sequence[NamedLayer]) -> None:
         if not self._choice_checked:
@@ -367,6 +366,16 @@ class Session:
     def _alias_spec(self, role: str, name: str, observed: Mapping[Key, Value]) -> TensorSpec:
         spec = self._observed_spec((role, name), observed["gradient", name])
         return spec._replace(same_as="gradient")
+
+
+def _schema_of(seen: Tuple[Any, ...]) -> Tuple[Any, ...]:
+    """What makes a model, its state and its optimizers others, which another run records."""
+    model, state, *optimizers = seen
+    return (
+        id(model),
+        *map(id, optimizers),
+        *((t.spec.role, t.spec.name, t.spec.shape, t.spec.trainable) for t in state),
+    )
 
 
 def _values(value: Value) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Tensors of the state: a weight or a slot, its line in the table, and the framework's variable."""
 
+import operator
 from typing import Any, Callable, Dict, List, NamedTuple, Sequence, Set, Tuple
 
 from tracediff_hooks.names import NamedLayer
@@ -19,6 +20,32 @@ class StateTensor(NamedTuple):
     def key(self) -> Key:
         """What the recorder knows it by: its role and its name."""
         return self.spec.role, self.spec.name
+
+
+class StateIndex:
+    """What is asked of the tensors of a state at every step, worked out once.
+
+    Args:
+        state: the tensors; nobody changes this sequence any more.
+    """
+
+    def __init__(self, state: Sequence[StateTensor]) -> None:
+        self.state = state
+        self.keys = [tensor.key for tensor in state]
+        """What the recorder knows each by, in their order."""
+        self.weight_names = {
+            id(tensor.variable): tensor.spec.name
+            for tensor in state
+            if tensor.spec.role == "weight"
+        }
+        """Identity of each weight's variable -> its canonical name."""
+        self.variables = {id(tensor.variable) for tensor in state}
+        """The identities of all variables."""
+
+
+def same_objects(one: Sequence[Any], other: Sequence[Any]) -> bool:
+    """Whether two sequences hold the very same objects."""
+    return len(one) == len(other) and all(map(operator.is_, one, other))
 
 
 def weight_tensors(

@@ -28,20 +28,18 @@ from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.hand_written import HandWrittenLoop, on_tape
 from tracediff_hooks.generations.layer_calls import layer_calls
 from tracediff_hooks.generations.logs_metrics import metrics
+from tracediff_hooks.generations.optimizers import Optimizers, may_skip, scales_the_loss
 from tracediff_hooks.generations.reading import Reader
 from tracediff_hooks.generations.replicas import Copies, ReplicaTaps, replicas_of, unsupported
 from tracediff_hooks.generations.step_taps import (
     TAPS,
-    may_skip,
-    optimizers_of,
-    scales_the_loss,
     set_plainly,
     take_off,
     view,
 )
 from tracediff_hooks.replay.in_step import StepPlayer
 from tracediff_hooks.session import Session
-from tracediff_hooks.state import StateTensor
+from tracediff_hooks.state import StateIndex, StateTensor
 from tracediff_hooks.tensors import Key, Value
 
 
@@ -57,8 +55,9 @@ class CompiledStepHook(abc.ABC):
     """Whether gradients of a scaled loss are seen before the scale is taken off again."""
 
     def __init__(self, model: Any, session: Session) -> None:
-        self._reader = Reader()
+        self._read_before, self._read_after = Reader(), Reader()
         self._model = model
+        self._optimizers = Optimizers(model)
         self._session = session
         self._plain_train_function: Any = None
         self._plain_train_step: Any = None
@@ -66,6 +65,7 @@ class CompiledStepHook(abc.ABC):
         self._attached = False
         self._layers: List[Any] = []
         self._state: List[StateTensor] = []
+        self._of_state = StateIndex(self._state)
         self._taps: Any = None
         self._known: Set[int] = set()
         self._created: Dict[int, np.ndarray] = {}
@@ -118,6 +118,10 @@ class CompiledStepHook(abc.ABC):
     @abc.abstractmethod
     def _learning_rate(self, optimizer: Any) -> Optional[np.ndarray]:
         """The rate that the next step of an optimizer will use."""
+
+    def _rate_variable(self, optimizer: Any) -> Any:  # noqa: ARG002 - generations need it
+        """The plain variable that holds just what `_learning_rate` gives; None without one."""
+        return None
 
     @abc.abstractmethod
     def _describe(self) -> StackDescription:
@@ -304,11 +308,8 @@ class CompiledStepHook(abc.ABC):
 
     def optimizers(self) -> List[Tuple[str, Any]]:
         """The optimizers that update the model, by name; until a step was seen, that may do so."""
-        found = optimizers_of(self._model)
-        if self._loop is not None:
-            known = [optimizer for _, optimizer in found]
-            found += [one for one in self._loop.optimizers if one[1] not in known]
-        return [one for one in found if id(one[1]) in self.used] or found
+        others = self._loop.optimizers if self._loop is not None else ()
+        return self._optimizers(others, self.used)
 
     def _read_created(self) -> None:
         """Keeps the initial values of variables that came to be while the step was traced.
@@ -359,11 +360,19 @@ class CompiledStepHook(abc.ABC):
     def before(self) -> Tuple[Dict[Key, np.ndarray], Dict[Key, Value]]:
         """What has to be read before a step: the state, and the rates that it will use."""
         rates: Dict[Key, Value] = {}
+        variables: Dict[Key, Any] = {}
         for name, optimizer in self.optimizers():
+            key = "learning_rate", name + "/learning_rate"
+            variable = self._rate_variable(optimizer)
+            if variable is not None:
+                variables[key] = variable
+                continue
             rate = self._learning_rate(optimizer)
             if rate is not None:
-                rates["learning_rate", name + "/learning_rate"] = rate
-        return self._before(), rates
+                rates[key] = rate
+        state, values = self._before(list(variables.values()))
+        rates.update((key, np.array(value)) for key, value in zip(variables, values))
+        return state, rates
 
     def begin_forward(self) -> None:
         """Reads what the forward pass of a hand-written step may change, such as moving averages.
@@ -384,11 +393,15 @@ class CompiledStepHook(abc.ABC):
         """The value of a variable in memory that nobody writes to."""
         return view(self._native(variable))
 
-    def _before(self) -> Dict[Key, np.ndarray]:
-        state = {**self._values(), **self._ahead}
+    def _before(self, beside: Sequence[Any]) -> Tuple[Dict[Key, np.ndarray], List[np.ndarray]]:
+        """What has to be kept of the state, and the values of variables that are read with it."""
+        values = self._read_before(self._natives() + list(beside))
+        index = self._index()
+        state = {**dict(zip(index.keys, values)), **self._ahead}
         # A compiled step trains the weights that it was compiled for, others those of the moment.
         eager = self._session.whole or bool(getattr(self._model, "run_eagerly", False))
-        return self._session.before(self._model, state, eager=eager)
+        kept = self._session.before(self._model, state, eager=eager)
+        return kept, values[len(index.keys) :]
 
     def record(
         self,
@@ -400,12 +413,11 @@ class CompiledStepHook(abc.ABC):
         told: Optional[Mapping[Key, Value]] = None,
     ) -> None:
         """Records a step that has run, with what the script tells of it."""
-        for tensor in self._state:
+        for tensor in self._state if self._created else ():
             if tensor.key not in before and id(tensor.variable) in self._created:
                 before[tensor.key] = self._created[id(tensor.variable)]
-        names = {id(t.variable): t.spec.name for t in self._state if t.spec.role == "weight"}
         optimizers = self.optimizers()
-        observed, aliases = self._taps.values(taps, names)
+        observed, aliases = self._taps.values(taps, self._index().weight_names)
         for kind, message in self._taps.unrecordable:
             self._session.event(kind, message)
         if self.sees_scaled and any(scales_the_loss(one) for _, one in optimizers):
@@ -431,7 +443,7 @@ class CompiledStepHook(abc.ABC):
             may_skip=may_skip(optimizer for _, optimizer in optimizers),
         )
         self._created = {}
-        self._known = {id(tensor.variable) for tensor in self._state}
+        self._known = self._index().variables
 
     def _described(self) -> StackDescription:
         stack = self._describe()
@@ -444,12 +456,16 @@ class CompiledStepHook(abc.ABC):
     def _after(self) -> Dict[Key, np.ndarray]:
         if self.replicas > 1:
             self._copies.check(self._state, self._native)
-        return self._values()
+        return dict(zip(self._index().keys, self._read_after(self._natives())))
 
-    def _values(self) -> Dict[Key, np.ndarray]:
-        """The state as it is, in memory that may be the variables' own."""
-        values = self._reader([self._native(tensor.variable) for tensor in self._state])
-        return {tensor.key: value for tensor, value in zip(self._state, values)}
+    def _index(self) -> StateIndex:
+        if self._of_state.state is not self._state:
+            self._of_state = StateIndex(self._state)
+        return self._of_state
+
+    def _natives(self) -> List[Any]:
+        """The framework's variables of the state, each read into memory that may be its own."""
+        return [self._native(tensor.variable) for tensor in self._state]
 
     def _environment(self) -> Dict[str, Any]:
         """Devices, threads and seed, which TensorFlow 2 tells alike in all versions."""

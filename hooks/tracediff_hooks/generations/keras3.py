@@ -15,7 +15,7 @@ from tracediff_hooks.generations.compiled_step import CompiledStepHook
 from tracediff_hooks.generations.peeking import FAILING_GROUPS, Group
 from tracediff_hooks.generations.private_copy import private_copy
 from tracediff_hooks.generations.slot_lists import slot_lists
-from tracediff_hooks.generations.step_taps import StepTaps, replaced, view
+from tracediff_hooks.generations.step_taps import PLAIN, StepTaps, replaced, view
 from tracediff_hooks.names import named_layers, optimizer_variable_name
 from tracediff_hooks.state import (
     StateTensor,
@@ -217,11 +217,16 @@ class Keras3Hook(CompiledStepHook):
         return getattr(variable, "value", variable) if held is None else held
 
     def _learning_rate(self, optimizer: Any) -> Optional[np.ndarray]:
+        plain = self._rate_variable(optimizer)
+        if plain is not None:
+            return np.array(view(plain))
+        owner = getattr(optimizer, "inner_optimizer", optimizer)
+        return np.array(self._keras.ops.convert_to_numpy(owner.learning_rate))
+
+    def _rate_variable(self, optimizer: Any) -> Any:
         owner = getattr(optimizer, "inner_optimizer", optimizer)
         fixed = getattr(getattr(owner, "_learning_rate", None), "_value", None)
-        if type(fixed).__name__ == "ResourceVariable":
-            return np.array(view(fixed))
-        return np.array(self._keras.ops.convert_to_numpy(owner.learning_rate))
+        return fixed if type(fixed).__name__ in PLAIN else None
 
     def _describe(self) -> StackDescription:
         keras = self._keras

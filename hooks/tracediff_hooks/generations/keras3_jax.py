@@ -6,14 +6,15 @@ It is read there, and copied: the step is given its buffers to write into.
 
 import contextlib
 import sys
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.jax_taps import JaxTaps, State
 from tracediff_hooks.generations.keras3 import Keras3Hook
-from tracediff_hooks.generations.step_taps import TAPS, StepTaps, replaced, scales_the_loss
+from tracediff_hooks.generations.optimizers import scales_the_loss
+from tracediff_hooks.generations.step_taps import TAPS, StepTaps, replaced
 from tracediff_hooks.replay.in_jax import JaxPlayer
 from tracediff_hooks.tensors import Key, Value
 
@@ -186,9 +187,12 @@ class Keras3JaxHook(Keras3Hook):
             for variable, value in zip(variables, values)
         }
 
-    def _before(self) -> Dict[Key, np.ndarray]:
+    def _before(
+        self,
+        beside: Sequence[Any],  # noqa: ARG002 - nothing is read with the state here
+    ) -> Tuple[Dict[Key, np.ndarray], List[np.ndarray]]:
         state = {t.key: np.asarray(self._held[id(t.variable)]) for t in self._state}
-        return self._session.before(self._model, state)
+        return self._session.before(self._model, state), []
 
     def _after(self) -> Dict[Key, np.ndarray]:
         return {t.key: owned(self._held[id(t.variable)]) for t in self._state}

@@ -4,7 +4,7 @@ Each tensor is copied to the host at the moment it is seen, from whatever device
 """
 
 import sys
-from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -112,10 +112,13 @@ class Keras3TorchHook(Keras3Hook):
             if place not in self._known and place not in self._created:
                 self._created[place] = np.array(on_host(tensor.variable.value))
 
-    def _before(self) -> Dict[Key, np.ndarray]:
+    def _before(
+        self,
+        beside: Sequence[Any],  # noqa: ARG002 - nothing is read with the state here
+    ) -> Tuple[Dict[Key, np.ndarray], List[np.ndarray]]:
         state = {t.key: on_host(t.variable.value) for t in self._state}
         state.update(self._ahead)
-        return self._session.before(self._model, state, eager=True)
+        return self._session.before(self._model, state, eager=True), []
 
     def _kept(self, variable: Any) -> np.ndarray:
         return np.array(on_host(variable.value))

@@ -10,7 +10,6 @@ from typing import (
     Any,
     Callable,
     Dict,
-    Iterable,
     Iterator,
     List,
     Mapping,
@@ -30,6 +29,10 @@ from tracediff_hooks.tensors import Key, SparseRows, Value
 TAPS = "~tracediff"
 """The entry's name. It sorts last, so that what a framework takes from the first log stays the
 same."""
+
+PLAIN = ("ResourceVariable", "UnliftedInitializerVariable")
+"""Classes of variables of one piece, which are read by their handle. Of the second are those that
+came to be while a `tf.function` was traced, such as the slots of an optimizer."""
 
 Pairs = Sequence[Tuple[Any, Any]]
 
@@ -57,37 +60,6 @@ def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
             set_plainly(owner, name, previous)
         else:
             take_off(owner, name)
-
-
-def optimizers_of(model: Any) -> List[Tuple[str, Any]]:
-    """Every optimizer a model holds, by name: a custom `train_step` may use several.
-
-    The one that the model was compiled with is called ``optimizer``, any other by its attribute.
-    """
-    found: List[Tuple[str, Any]] = []
-    compiled = [("optimizer", getattr(model, "optimizer", None))]
-    for name, value in compiled + list(vars(model).items()):
-        if hasattr(value, "apply_gradients") and all(value is not other for _, other in found):
-            found.append((name.lstrip("_"), value))
-    return found
-
-
-def scales_the_loss(optimizer: Any) -> bool:
-    """Whether an optimizer multiplies the loss, to keep small gradients of half precision."""
-    return any(cls.__name__.startswith("LossScaleOptimizer") for cls in type(optimizer).__mro__)
-
-
-def may_skip(optimizers: Iterable[Any]) -> Optional[str]:
-    """Why a step of these optimizers may leave the weights as they are, or None."""
-    reasons = []
-    for optimizer in optimizers:
-        owner = getattr(optimizer, "inner_optimizer", optimizer)
-        steps = getattr(owner, "gradient_accumulation_steps", None)
-        if isinstance(steps, int) and steps > 1:
-            reasons.append(f"gradients are added up (gradient_accumulation_steps={steps})")
-        if scales_the_loss(optimizer):
-            reasons.append("a gradient is not finite (loss scaling)")
-    return ", or ".join(reasons) or None
 
 
 class StepTaps:
@@ -313,7 +285,7 @@ def _address(array: np.ndarray) -> int:
 
 def view(variable: Any) -> np.ndarray:
     """The value of an eager variable in memory that may be its own: `numpy()` would copy it."""
-    if type(variable).__name__ == "ResourceVariable":
+    if type(variable).__name__ in PLAIN:
         return array_of(read_plainly(variable))
     if hasattr(variable, "distribute_strategy"):
         return _distributed_view(variable)

@@ -10,7 +10,7 @@ from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.compiled_step import CompiledStepHook
 from tracediff_hooks.generations.graph_draws import draws
 from tracediff_hooks.generations.optimizer_v2 import slot_of
-from tracediff_hooks.generations.step_taps import StepTaps, replaced, view
+from tracediff_hooks.generations.step_taps import PLAIN, StepTaps, replaced, view
 from tracediff_hooks.names import named_layers, optimizer_variable_name, slot_name, variable_name
 from tracediff_hooks.state import (
     StateTensor,
@@ -188,11 +188,17 @@ class TfFunctionHook(CompiledStepHook):
             # Its `decay` is the schedule of the momentum (optimizer_v2/nadam.py, TensorFlow 2.3).
             rate = optimizer._get_hyper("learning_rate", self._tensorflow.float32)
             return np.array(rate.numpy())
-        fixed = optimizer._hyper.get("learning_rate")
-        plain = type(fixed).__name__ == "ResourceVariable" and fixed.dtype.name == "float32"
-        if plain and not optimizer._initial_decay:
-            return np.array(view(fixed))
+        plain = self._rate_variable(optimizer)
+        if plain is not None:
+            return np.array(view(plain))
         return np.array(optimizer._decayed_lr(self._tensorflow.float32).numpy())
+
+    def _rate_variable(self, optimizer: Any) -> Any:
+        optimizer = _inner(optimizer)
+        fixed = optimizer._hyper.get("learning_rate")
+        plain = type(fixed).__name__ in PLAIN and fixed.dtype.name == "float32"
+        decays = optimizer._initial_decay or type(optimizer).__name__ == "Nadam"
+        return fixed if plain and not decays else None
 
     def _describe(self) -> StackDescription:
         tensorflow = self._tensorflow

@@ -13,7 +13,7 @@ import numpy as np
 from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.private_copy import private_copy
 from tracediff_hooks.generations.slot_lists import slot_lists
-from tracediff_hooks.generations.step_taps import StepTaps, replaced
+from tracediff_hooks.generations.step_taps import PLAIN, StepTaps, replaced
 from tracediff_hooks.generations.tf_function import (
     TfFunctionHook,
     _dtype,
@@ -233,6 +233,13 @@ class TfKerasHook(TfFunctionHook):
         if _is_legacy(owner):
             return super()._learning_rate(owner)
         return np.array(owner.learning_rate.numpy())
+
+    def _rate_variable(self, optimizer: Any) -> Any:
+        owner = getattr(optimizer, "inner_optimizer", optimizer)
+        if _is_legacy(owner):
+            return super()._rate_variable(owner)
+        fixed = owner._learning_rate
+        return fixed if type(fixed).__name__ in PLAIN else None
 
     def record(
         self,
