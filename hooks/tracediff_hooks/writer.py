@@ -178,6 +178,8 @@ class WriterState:
             self._about.note(step, kind, message)
 
     def _on_status(self, status: str) -> None:
+        if status == "recording" and self._store is not None:
+            self._store.files.reserve()
         if self._about is not None and self._about.ceiling != "none":
             self._about.status = status
             self._about.attributes_changed = True
@@ -268,6 +270,9 @@ class WriterState:
         if self._run is not None and self._about is not None:
             self._flush()
             self._run.trim()
+            if self._about.status != "recording" and self._store is not None:
+                # The process may live on for long, and the trace be copied meanwhile.
+                self._store.files.release()
 
     def _on_end(self, status: str) -> None:
         if self._run is not None:

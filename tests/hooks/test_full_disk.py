@@ -141,7 +141,13 @@ def test_what_is_reserved_is_there_while_a_trace_is_recorded(tmp_path):
     # Then it takes what its last words may need, and a reader is not disturbed by it
     assert sum(file.stat().st_size for file in path.glob(".reserve*")) == RESERVED
     assert tracediff.open_trace(path).runs[0].steps == 0
-    # and gives it back in the end
+    # and gives it back between two fits
+    recorder.pause("complete")
+    assert not list(path.glob(".reserve*"))
+    recorder.resume()
+    recorder.flush()
+    assert len(list(path.glob(".reserve*"))) == len(files.LAST_WORDS)
+    # and in the end
     recorder.close()
     assert not list(path.glob(".reserve*"))
 
