@@ -121,6 +121,10 @@ class LocalFiles:
         file = self._file(part, os.O_CREAT | os.O_TRUNC | os.O_WRONLY)
         try:
             _write_all(file, memoryview(data), None)
+        except OSError:
+            with contextlib.suppress(OSError):  # on a disk that is full it would only be in the way
+                os.unlink(self._at(part), dir_fd=self._folder)
+            raise
         finally:
             os.close(file)
         if self._folder is None:

@@ -53,7 +53,7 @@ def statistics_of(values: np.ndarray) -> Statistics:
     size = flat.size
     if not size:
         return _of_sums(0, 0.0, 0.0, 0.0, 0.0, 0, 0)
-    if native.PASSES is not None and flat.dtype == np.float32 and flat.flags.c_contiguous:
+    if native.PASSES is not None and native.takes(flat):
         return _of_sums(size, *native.PASSES.moments(flat))
     nan = inf = 0
     if size < _LARGE:

@@ -103,6 +103,12 @@ class Passes:
         return found
 
 
+def takes(flat: np.ndarray) -> bool:
+    """Whether the compiled passes can read an array: float32 of this machine, one after another."""
+    flags = flat.flags
+    return bool(flat.dtype == np.float32 and flags.c_contiguous and flags.aligned)
+
+
 def _found() -> Optional[Passes]:
     if os.environ.get("TRACEDIFF_NATIVE") == "0":
         return None

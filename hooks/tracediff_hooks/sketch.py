@@ -71,7 +71,7 @@ def sketch_of(values: np.ndarray) -> np.ndarray:
     if flat.dtype != np.float32:
         flat = flat.astype(np.float64)
     offsets, turns = _plan(-(-flat.size // (TOGETHER * BLOCK)))
-    if native.PASSES is not None and flat.dtype == np.float32 and flat.flags.c_contiguous:
+    if native.PASSES is not None and native.takes(flat):
         result = native.PASSES.sketch(
             flat, SIGNS, offsets, turns, width=WIDTH, rows=ROWS, together=TOGETHER
         )

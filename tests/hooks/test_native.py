@@ -77,6 +77,21 @@ def test_both_ways_describe_alike(passes, monkeypatch):
         np.testing.assert_allclose(statistics_of(values), expected, rtol=1e-5, atol=1e-2)
 
 
+def test_only_what_c_may_read_is_handed_over(passes, monkeypatch):
+    # Given values that do not begin where float32 does, that leave gaps, or of another order
+    plain = values_of(1000, spread=4)
+    shifted = np.frombuffer(b"-" + plain.tobytes(), np.uint8)[1:].view(np.float32)
+    others = [shifted, np.repeat(plain, 2)[::2], plain.astype(">f4")]
+    monkeypatch.setattr(native, "PASSES", passes)
+    expected = statistics_of(plain), sketch.sketch_of(plain)
+    # Then they are not read by the compiled passes, and come to the same
+    assert native.takes(plain)
+    for values in others:
+        assert not native.takes(values)
+        np.testing.assert_allclose(statistics_of(values), expected[0], rtol=1e-5, atol=1e-2)
+        np.testing.assert_allclose(sketch.sketch_of(values), expected[1], rtol=1e-12, atol=1e-9)
+
+
 def test_a_library_of_another_version_is_left_alone(passes, monkeypatch, tmp_path):
     # Given a file that is no library, and a library whose version is not the expected one
     nothing = tmp_path / "_passes.so"

@@ -32,6 +32,9 @@ COMPILED_FORWARD = (
     "is recorded where recording.batch(x=...) tells it, layer outputs are not, and what it "
     "changes, such as moving averages, counts as changed between two steps"
 )
+FUNCTIONS = 32
+"""How many of the script's own compiled steps are kept in the form that is recorded: a script that
+compiles one for each step goes on for as long as it likes."""
 
 
 class HandWrittenLoop:
@@ -218,15 +221,14 @@ class HandWrittenLoop:
         if not hasattr(function, "python_function") or not hook.session.alive:
             self.tell(guard(batch_of, args) or {})
             return function(*args, **kwargs)
-        if id(function) not in self._compiled:
-            tapped = self._tapped(function.python_function)
-            # Kept, so that no other function gets its identity.
-            self._compiled[id(function)] = function, function._clone(tapped)
+        compiled = guard(self._clone, function)
+        if compiled is None:
+            return function(*args, **kwargs)
         before, rates = guard(hook.before) or ({}, {})
         self._first_rates = {}
         self._busy = True
         try:
-            returned = self._compiled[id(function)][1](*args, **kwargs)
+            returned = compiled(*args, **kwargs)
         finally:
             self._busy = False
         told: Dict[Key, Value] = dict(guard(batch_of, args) or {})
@@ -238,6 +240,16 @@ class HandWrittenLoop:
         guard(record, returned.get(TAPS) or {}, before, rates, {})
         self._told = {}
         return returned["result"]
+
+    def _clone(self, function: Any) -> Any:
+        """A compiled step that puts out what is recorded besides its result."""
+        if id(function) not in self._compiled:
+            if len(self._compiled) >= FUNCTIONS:
+                del self._compiled[next(iter(self._compiled))]
+            tapped = self._tapped(function.python_function)
+            # Kept, so that no other function gets its identity.
+            self._compiled[id(function)] = function, function._clone(tapped)
+        return self._compiled[id(function)][1]
 
     def _tapped(self, python_function: Callable[..., Any]) -> Callable[..., Any]:
         hook = self._hook
