@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from support.build import RunPlan, Step, make_trace
 
-from tracediff.align import layouts as core
+from tracediff.align.layouts import adapt
+from tracediff.align.notation import parse as parse_in_core
 from tracediff.compare import mapping_of, open_run
 from tracediff_hooks.replay import ReplayRefused
 from tracediff_hooks.replay.layouts import layout_between, parse
@@ -36,7 +37,7 @@ def values(*shape):
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda one: one["op"])
 def test_every_operation_of_a_mapping_file_does_what_it_does_in_the_core(operation):
     given = values(4, 6)
-    expected = core.adapt(core.parse([operation]), given)
+    expected = adapt(parse_in_core([operation]), given)
     np.testing.assert_array_equal(parse([operation]).apply(given).value, expected)
 
 

@@ -139,7 +139,7 @@ class Passes:
         flags = np.array(wanted, np.uint8)
         # Held here until the pass is over.
         arrays = [
-            [np.require(pair[side], requirements="CA") for pair in some]
+            [np.require(pair[side], requirements=["C", "A"]) for pair in some]
             for some in (moments, pairs)
             for side in (0, 1)
         ]

@@ -210,13 +210,12 @@ class CompiledStepHook(abc.ABC):
             self._taps = self._new_taps()
         if self._taps is None:
             return
+        self._take_up(model.train_function)
         for name in ("saw", "saw_loss", "saw_call"):
             # The framework's own methods call these, in the midst of a step.
-            noted = functools.partial(self._session.guard, getattr(self._taps, name))
-            setattr(self._taps, name, noted)
-        self._plain_train_function = model.train_function
+            method = functools.partial(getattr(type(self._taps), name), self._taps)
+            setattr(self._taps, name, functools.partial(self._session.guard, method))
         self._plain_train_step = model.train_step
-        set_plainly(model, "train_function", None)
         set_plainly(model, "train_step", self._tapped(model.train_step))
         set_plainly(model, "make_train_function", self._make_train_function)
         self._expected = True
@@ -228,6 +227,15 @@ class CompiledStepHook(abc.ABC):
             self._loop = HandWrittenLoop(self)
             self._loop.attach()
 
+    def _take_up(self, function: Any) -> None:
+        """Puts aside the train function that the model has."""
+        self._plain_train_function = function
+        set_plainly(self._model, "train_function", None)
+
+    def _put_back(self) -> None:
+        """Gives the model a train function that goes on without the recorder."""
+        set_plainly(self._model, "train_function", self._plain_train_function)
+
     def detach(self) -> None:
         """Ends the recording: the model has what the framework made for it again."""
         if not self._attached:
@@ -237,20 +245,28 @@ class CompiledStepHook(abc.ABC):
             self._loop.detach()
         for name in ("train_step", "make_train_function"):
             take_off(self._model, name)
-        set_plainly(self._model, "train_function", self._plain_train_function)
+        self._put_back()
 
     def _make_train_function(self, *args: Any, **kwargs: Any) -> Any:
-        if self._session.whole and self._model.train_function is not None:
+        if self._session.whole and self._has_step():
             return self._model.train_function
         if not self._expected and not self._session.whole:
             # An exception ended the fit that attached this hook; this is another one.
             self.detach()
             return self._model.make_train_function(*args, **kwargs)
         self._expected = False
-        set_plainly(self._model, "train_function", None)
-        train_function = self._compile()
+        train_function = self._compiled()
         set_plainly(self._model, "train_function", train_function)
         return train_function
+
+    def _has_step(self) -> bool:
+        """Whether the model has a train function, which is then one that records."""
+        return self._model.train_function is not None
+
+    def _compiled(self) -> Callable[[Any], Any]:
+        """The train function that records."""
+        set_plainly(self._model, "train_function", None)
+        return self._compile()
 
     def _tapped(self, train_step: Any) -> Any:
         def tapped_train_step(data: Any) -> Any:

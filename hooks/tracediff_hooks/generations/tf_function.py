@@ -9,8 +9,9 @@ import numpy as np
 from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.compiled_step import CompiledStepHook
 from tracediff_hooks.generations.graph_draws import draws
+from tracediff_hooks.generations.kept_step import BEGUN_ANEW, KeptStep, kept_in
 from tracediff_hooks.generations.optimizer_v2 import slot_of
-from tracediff_hooks.generations.step_taps import PLAIN, StepTaps, replaced, view
+from tracediff_hooks.generations.step_taps import PLAIN, StepTaps, replaced, set_plainly, view
 from tracediff_hooks.names import named_layers, optimizer_variable_name, slot_name, variable_name
 from tracediff_hooks.state import (
     StateTensor,
@@ -28,6 +29,12 @@ class TfFunctionHook(CompiledStepHook):
 
     _grouped = False
     _draws_otherwise = False
+    _draws = _trained_before = False
+    _left: Any = None
+    """The train function of an earlier recording, until this one has taken up its step."""
+    _earlier: Optional[KeptStep] = None
+    _step: Any = None
+    _recording: Any = None
 
     @property
     def _backend(self) -> Any:
@@ -37,18 +44,60 @@ class TfFunctionHook(CompiledStepHook):
     def _new_taps(self) -> StepTaps:
         return StepTaps(self._tensorflow)
 
+    def _take_up(self, function: Any) -> None:
+        super()._take_up(function)
+        kept = kept_in(function)
+        if kept is None:
+            self._trained_before = function is not None
+            return
+        self._plain_train_function = None
+        if self.replicas > 1 or not kept.suits(self._session):
+            self._trained_before = True
+            return
+        self._earlier, self._taps, self.used, self._draws = kept, kept.taps, set(kept.used), True
+        # Until the step is asked for: a model that is compiled anew has another train function.
+        self._left = function
+        set_plainly(self._model, "train_function", function)
+
+    def _put_back(self) -> None:
+        current = self._model.train_function
+        if self._left is not None and current is self._left:
+            return
+        keep = self._draws and not self._grouped and self.replicas == 1
+        if keep and self._plain_train_function is None and current is self._recording is not None:
+            kept = KeptStep(self._step, self._taps, self.used, self._session)
+            set_plainly(self._model, "train_function", kept.unrecorded())
+        else:
+            super()._put_back()
+
+    def _has_step(self) -> bool:
+        return super()._has_step() and self._model.train_function is not self._left
+
+    def _compiled(self) -> Callable[[Any], Any]:
+        if self._earlier is not None and self._model.train_function is not self._left:
+            self._earlier, self.used, self._draws = None, set(), False
+        self._left = None
+        self._recording = super()._compiled()
+        return self._recording  # type: ignore[no-any-return]
+
+    def _one_step(self) -> Callable[[Any], Any]:
+        """The framework's function for one step, new or of an earlier recording."""
+        kept, self._earlier = self._earlier, None
+        model = self._model
+        self._step = type(model).make_train_function(model) if kept is None else kept.function
+        return self._step  # type: ignore[no-any-return]
+
     def _compile(self) -> Callable[[Any], Any]:
         model = self._model
         steps = int(model._steps_per_execution.numpy())
         self._grouped = steps > 1
-        build = type(model).make_train_function
         if steps == 1:
-            function = build(model)
+            function = self._one_step()
         else:
             # Inside the framework's own loop only the last step of a group could be seen.
             model._steps_per_execution.assign(1)
             try:
-                function = build(model)
+                function = self._one_step()
             finally:
                 model._steps_per_execution.assign(steps)
 
@@ -64,6 +113,9 @@ class TfFunctionHook(CompiledStepHook):
     def outputs(self, data: Any) -> Dict[str, Any]:
         """What the step that was noted last is to return besides its own result."""
         graph = self._taps.graph
+        self._draws = self._draws or bool(graph is not None and self._session.guard(draws, graph))
+        if self._draws and self._trained_before:
+            self._session.event("disturbs", BEGUN_ANEW)
         self._draws_otherwise = bool(
             self._grouped and graph is not None and self._session.guard(self._other_draws, graph)
         )
@@ -200,6 +252,10 @@ class TfFunctionHook(CompiledStepHook):
         decays = optimizer._initial_decay or type(optimizer).__name__ == "Nadam"
         return fixed if plain and not decays else None
 
+    def _disturbs(self) -> str:
+        begun_anew = self._draws and self._trained_before
+        return "other random numbers are drawn than without" if begun_anew else "nothing known"
+
     def _describe(self) -> StackDescription:
         tensorflow = self._tensorflow
         policy = tensorflow.keras.mixed_precision.experimental.global_policy()
@@ -215,7 +271,7 @@ class TfFunctionHook(CompiledStepHook):
             "gradients": "extra outputs of the compiled step",
             "raw_gradients": True,
             "state": "read between steps",
-            "disturbs": OTHER_DRAWS if self._draws_otherwise else "nothing known",
+            "disturbs": OTHER_DRAWS if self._draws_otherwise else self._disturbs(),
         }
         label = f"tf.keras on TensorFlow {tensorflow.__version__}"
         return StackDescription("tf-function", label, "tensorflow", environment, capture)

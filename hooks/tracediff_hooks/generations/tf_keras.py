@@ -57,7 +57,7 @@ class TfKerasHook(TfFunctionHook):
             # The tuner chooses the number of steps while training; the loop below follows it.
             with replaced(model, "autotune_steps_per_execution", value=False):
                 return super()._compile()
-        function = type(model).make_train_function(model)
+        function = self._one_step()
         return lambda iterator: self._call(function, iterator)
 
     def _other_draws(self, graph: Any) -> bool:  # noqa: ARG002 - TensorFlow 2.3 needs it
@@ -277,7 +277,7 @@ class TfKerasHook(TfFunctionHook):
             "gradients": "extra outputs of the compiled step",
             "raw_gradients": True,
             "state": "read between steps",
-            "disturbs": "a compiler may round otherwise" if jit else "nothing known",
+            "disturbs": "a compiler may round otherwise" if jit else self._disturbs(),
         }
         name = "tf.keras" if self._package == "keras" else self._package
         label = f"{name} {keras.__version__} on TensorFlow {tensorflow.__version__}"

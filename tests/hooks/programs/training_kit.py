@@ -167,19 +167,25 @@ def traces_of_us(model):
     found = []
     things = [("model", model), ("optimizer", getattr(model, "optimizer", None))]
     function = getattr(model, "train_function", None)
-    if function is not None:
+    # A step that draws random numbers goes on with its streams, recorded or not.
+    kept = hasattr(function, "tracediff_kept") and _draws(model)
+    if function is not None and not kept:
         things.append(("train_function", function))
     for owner, thing in things:
         if _ours(thing):
             found.append(owner)
         for name, value in getattr(thing, "__dict__", {}).items():
-            if _ours(value):
+            if _ours(value) and not (kept and value is function):
                 found.append(f"{owner}.{name}")
             if name == "fetches":
                 found.extend(f"{owner} extra fetch" for _ in value)
             if name == "fetch_callbacks":
                 found.extend(f"{owner} callback" for _ in value)
     return found
+
+
+def _draws(model):
+    return any(word in type(one).__name__ for one in model.layers for word in ("Dropout", "Noise"))
 
 
 def _ours(value):

@@ -1,0 +1,57 @@
+"""Keeps a compiled step that draws random numbers from one fit to the next.
+
+Operations of TensorFlow that draw have streams of their own, which begin when their function is
+traced and go on with each call of it. A model keeps its train function from fit to fit, and so the
+streams go on. Were the step traced again whenever recording begins or ends, dropout would draw
+other numbers than it does without the recorder.
+"""
+
+from typing import Any, Callable, NamedTuple, Optional, Set
+
+from tracediff_hooks.generations.step_taps import TAPS
+from tracediff_hooks.session import Session
+
+BEGUN_ANEW = (
+    "this model draws random numbers and was trained before it was recorded: the recorded step is "
+    "compiled anew, so that other numbers are drawn than without the recorder; they are the same "
+    "where recording begins with the first fit after compile"
+)
+_KEPT = "tracediff_kept"
+
+
+class KeptStep(NamedTuple):
+    """A compiled step, and what is known of it.
+
+    Attributes:
+        function: the framework's function for one step, whose logs have the taps.
+        taps: what noted its tensors.
+        used: identities of the optimizers that it uses.
+        session: what it was recorded to.
+    """
+
+    function: Callable[[Any], Any]
+    taps: Any
+    used: Set[int]
+    session: Session
+
+    def suits(self, session: Session) -> bool:
+        """Whether another recording gets all that it wants out of the step."""
+        own = self.session
+        plain = not (own.choice or session.choice or own.replay or session.replay)
+        return own is session or (plain and own.asked_off == session.asked_off)
+
+    def unrecorded(self) -> Callable[[Any], Any]:
+        """A train function that runs the step without recording it."""
+        function = self.function
+
+        def train_function(iterator: Any) -> Any:
+            logs = function(iterator)
+            return {k: v for k, v in logs.items() if k != TAPS} if isinstance(logs, dict) else logs
+
+        setattr(train_function, _KEPT, self)
+        return train_function
+
+
+def kept_in(train_function: Any) -> Optional[KeptStep]:
+    """The step that an earlier recording has left to the model, if that is what it trains with."""
+    return getattr(train_function, _KEPT, None)
