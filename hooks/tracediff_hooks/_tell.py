@@ -10,10 +10,10 @@ import sys
 def tell(message: str) -> None:
     """Writes one line to stderr; stdout belongs to the script.
 
-    Where there is no stderr, or nobody reads it any more, nothing is said and nothing is raised:
-    training goes on.
+    Where there is no stderr, nobody reads it any more, or what a script has put in its place fails,
+    nothing is said and nothing is raised: training goes on.
     """
     if sys.stderr is None:  # as in a process without a console; `print` would take stdout
         return
-    with contextlib.suppress(OSError, ValueError):  # a broken pipe, a closed file
+    with contextlib.suppress(Exception):  # a broken pipe, a closed file, an object of the script
         print(f"tracediff: {message}", file=sys.stderr)  # noqa: T201 - the one place that talks

@@ -43,7 +43,8 @@ class Writer:
     def reserve(self, size: int) -> None:
         """Waits while the writer is too far behind for another ``size`` bytes."""
         with self._room:
-            while self._bytes and self._bytes + size > QUEUE_BYTES:
+            # Ctrl-C may have left room reserved for work that never came, which nothing gives back.
+            while self._bytes + size > QUEUE_BYTES and self._queue.unfinished_tasks:
                 self._room.wait()
             self._bytes += size
 
@@ -82,10 +83,10 @@ class Writer:
                 self._attempt(state.handle, item)
             finally:
                 item = None  # nobody waits for the next step while this one is held
+                self._queue.task_done()
                 with self._room:
                     self._bytes -= size
                     self._room.notify_all()
-                self._queue.task_done()
 
     def _attempt(self, action: Any, *args: Any) -> None:
         if self.failure is not None:
@@ -95,7 +96,8 @@ class Writer:
         except Exception as error:  # training must go on whatever the disk does
             cause = self._state.cause_of(error)
             self.failure = f"{type(cause).__name__}: {cause}"
-            self._state.give_up(self.failure, disk=isinstance(cause, OSError))
+            with contextlib.suppress(Exception):  # without its thread, whoever waits would for ever
+                self._state.give_up(self.failure, disk=isinstance(cause, OSError))
 
 
 class WriterState:

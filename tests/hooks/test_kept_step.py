@@ -20,6 +20,12 @@ SAME = {
     "callback compile callback": [[6, 6]],
     "block-compile plain": [[6, 6]],
     "callback fails plain": [[8]],
+    "block other block": [[6], [6]],
+    "replicas callback callback": [[12]],
+    "replicas callback plain": [[6]],
+    "replicas block other block": [[6], [6]],
+    "groups callback callback": [[12]],
+    "groups callback plain": [[6]],
 }
 STREAMS = ("tf2.3", "tf2.15", "tf-keras")
 """Stacks whose random operations have streams of their own; Keras 3 has seeds in variables."""
@@ -29,8 +35,10 @@ STREAMS = ("tf2.3", "tf2.15", "tf-keras")
     scope="module",
     params=[
         "tf2.3",
-        *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("tf2.15", "tf-keras")),
-        "keras3",
+        *(
+            pytest.param(name, marks=pytest.mark.exhaustive)
+            for name in ("tf2.15", "tf-keras", "keras3")
+        ),
     ],
 )
 def fits(request, tmp_path_factory):
@@ -43,7 +51,9 @@ def fits(request, tmp_path_factory):
 @pytest.mark.parametrize("case", SAME)
 def test_later_fits_draw_what_they_would_without_the_recorder(fits, case):
     # Given several fits of a model with dropout, some of which are recorded
-    _, found, _, folder = fits
+    name, found, _, folder = fits
+    if name == "tf2.3" and case.startswith("groups"):
+        pytest.skip("the function of TensorFlow 2.3 for several steps has streams of its own")
     # When they are trained without the recorder, too, which gives the same weights every time,
     assert found[case]["again"] == 0.0
     # then so do they with the recorder, bit for bit,
@@ -77,3 +87,16 @@ def test_where_other_numbers_are_drawn_that_is_said(fits):
         said = [event for event in run.about["events"] if event["kind"] == "disturbs"]
         # Then that draws other numbers where operations have streams of their own, and is said
         assert (found[case]["recorded"] > 0.0) == bool(said) == (name in STREAMS)
+
+
+@pytest.mark.parametrize("case", ["groups callback callback", "groups callback plain"])
+def test_where_groups_of_steps_draw_other_numbers_that_is_said(fits, case):
+    # Given fits of several steps an execution
+    name, found, _, _ = fits
+    assert found[case]["again"] == 0.0
+    (run,) = tracediff.open_trace(found[case]["traces"][0]).runs
+    said = [event for event in run.about["events"] if event["kind"] == "disturbs"]
+    # Then those of TensorFlow 2.3 draw other numbers while they are recorded and afterwards, and
+    # the trace says both; on other stacks nothing is said and none are drawn
+    assert (found[case]["recorded"] > 0.0) == bool(said) == (name == "tf2.3")
+    assert all("in fits after that" in event["message"] for event in said)

@@ -11,6 +11,7 @@ import itertools
 import os
 import shutil
 import sys
+import threading
 import time
 
 import numpy as np
@@ -121,6 +122,48 @@ def test_a_writer_that_has_given_up_costs_nothing(tmp_path, monkeypatch):
     recorder.close()
 
 
+def _ends_soon(action):
+    """Whether an action ends, instead of waiting for ever."""
+    thread = threading.Thread(target=action, daemon=True)
+    thread.start()
+    thread.join(30)
+    return not thread.is_alive()
+
+
+def test_nobody_waits_for_a_writer_whose_last_words_failed(tmp_path, monkeypatch):
+    # Given a disk that refuses, and a writer that cannot even say so
+    def refuse(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store_module.RunGroup, "append_step", refuse)
+    monkeypatch.setattr(writer_module.WriterState, "give_up", refuse)
+    recorder = Recorder(tmp_path / "a.zarr")
+    recorder.begin_run({}, [weight()])
+    one, two = weights(1, 2)
+    recorder.record_step(before=one, observed={}, after=two)
+    # When the recorder is closed, then that ends
+    assert _ends_soon(recorder.close)
+    assert recorder.failed or recorder._writer is None
+
+
+def test_room_reserved_for_a_step_that_never_came_holds_up_no_other(tmp_path):
+    # Given Ctrl-C between the reservation of room for a step and the step itself
+    recorder = Recorder(tmp_path / "a.zarr")
+    recorder.begin_run({}, [weight()])
+    recorder._writer.reserve(2 * writer_module.QUEUE_BYTES)
+    # When the next fit records
+    states = weights(*range(4))
+
+    def go_on():
+        for before, after in itertools.pairwise(states):
+            recorder.record_step(before=before, observed={}, after=after)
+        recorder.close()
+
+    # Then it is not kept waiting
+    assert _ends_soon(go_on)
+    assert Plain(tmp_path / "a.zarr").steps == 3
+
+
 def test_without_a_stderr_nothing_is_said_and_nothing_raised(monkeypatch, capsys):
     # Given a process whose stderr nobody reads any more, that has closed it, or that has none
     reading, writing = os.pipe()
@@ -128,7 +171,8 @@ def test_without_a_stderr_nothing_is_said_and_nothing_raised(monkeypatch, capsys
     broken = os.fdopen(writing, "w", buffering=1)
     closed = io.StringIO()
     closed.close()
-    for stream in (broken, closed, None):
+    # or that a script has put something of its own in its place, which fails
+    for stream in (broken, closed, None, object()):
         monkeypatch.setattr(sys, "stderr", stream)
         # When the recorder has something to tell, then that is all that happens
         tell("a disk is full")

@@ -27,12 +27,14 @@ class KeptStep(NamedTuple):
         taps: what noted its tensors.
         used: identities of the optimizers that it uses.
         session: what it was recorded to.
+        steps: how many steps one call of the train function is to run at the moment.
     """
 
     function: Callable[[Any], Any]
     taps: Any
     used: Set[int]
     session: Session
+    steps: Callable[[], int]
 
     def suits(self, session: Session) -> bool:
         """Whether another recording gets all that it wants out of the step."""
@@ -42,10 +44,13 @@ class KeptStep(NamedTuple):
 
     def unrecorded(self) -> Callable[[Any], Any]:
         """A train function that runs the step without recording it."""
-        function = self.function
 
         def train_function(iterator: Any) -> Any:
-            logs = function(iterator)
+            logs = None
+            for _ in range(self.steps()):
+                # Other shapes of batches have it traced again.
+                with self.taps.passing(self.session.guard):
+                    logs = self.function(iterator)
             return {k: v for k, v in logs.items() if k != TAPS} if isinstance(logs, dict) else logs
 
         setattr(train_function, _KEPT, self)

@@ -51,7 +51,7 @@ class TfFunctionHook(CompiledStepHook):
             self._trained_before = function is not None
             return
         self._plain_train_function = None
-        if self.replicas > 1 or not kept.suits(self._session):
+        if not kept.suits(self._session):
             self._trained_before = True
             return
         self._earlier, self._taps, self.used, self._draws = kept, kept.taps, set(kept.used), True
@@ -63,9 +63,9 @@ class TfFunctionHook(CompiledStepHook):
         current = self._model.train_function
         if self._left is not None and current is self._left:
             return
-        keep = self._draws and not self._grouped and self.replicas == 1
+        keep = self._draws and not self._draws_otherwise
         if keep and self._plain_train_function is None and current is self._recording is not None:
-            kept = KeptStep(self._step, self._taps, self.used, self._session)
+            kept = KeptStep(self._step, self._taps, self.used, self._session, self._steps)
             set_plainly(self._model, "train_function", kept.unrecorded())
         else:
             super()._put_back()
@@ -103,12 +103,15 @@ class TfFunctionHook(CompiledStepHook):
 
         def train_function(iterator: Any) -> Any:
             logs = None
-            # The framework lowers the number for a last group that is not full.
-            for _ in range(int(model._steps_per_execution.numpy())):
+            for _ in range(self._steps()):
                 logs = self._call(function, iterator)
             return logs
 
         return train_function
+
+    def _steps(self) -> int:
+        """How many steps one call runs: the framework lowers it for a last group, not full."""
+        return int(self._model._steps_per_execution.numpy())
 
     def outputs(self, data: Any) -> Dict[str, Any]:
         """What the step that was noted last is to return besides its own result."""
@@ -123,8 +126,8 @@ class TfFunctionHook(CompiledStepHook):
             self._session.event(
                 "disturbs",
                 "with steps_per_execution above 1 this model draws other random numbers while it "
-                "is recorded, step by step, than it would without; with steps_per_execution=1 it "
-                "draws the same",
+                "is recorded, step by step, and in fits after that, than it would without; with "
+                "steps_per_execution=1 it draws the same",
             )
         return super().outputs(data)
 

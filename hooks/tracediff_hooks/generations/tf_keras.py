@@ -60,6 +60,10 @@ class TfKerasHook(TfFunctionHook):
         function = self._one_step()
         return lambda iterator: self._call(function, iterator)
 
+    def _steps(self) -> int:
+        number = getattr(self._model, "_steps_per_execution", None)
+        return 1 if number is None else int(number.numpy())
+
     def _other_draws(self, graph: Any) -> bool:  # noqa: ARG002 - TensorFlow 2.3 needs it
         """Never: the loop has the step once, and the seeds of a graph are counted, not placed."""
         return False
