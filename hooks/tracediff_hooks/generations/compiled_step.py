@@ -1,200 +1,46 @@
 """What the generations share whose step is `train_step`, compiled by `make_train_function`.
 
 What the step consumed and computed leaves it as one more entry of the logs that `train_step`
-returns, and is taken off again before Keras sees the logs. Weights and slots are read between
-steps. A generation says how its trainer, its optimizers and its variables are reached.
+returns, and is taken off again before Keras sees the logs. The model has what the framework made
+for it back when the recording ends.
 """
 
-import abc
 import contextlib
 import functools
-import sys
-from typing import (
-    Any,
-    Callable,
-    Dict,
-    Iterator,
-    List,
-    Mapping,
-    Optional,
-    Sequence,
-    Set,
-    Tuple,
-)
+from typing import Any, Callable, Dict, Iterator, List
 
-import numpy as np
-
-from tracediff_hooks.describe import StackDescription
-from tracediff_hooks.generations.hand_written import HandWrittenLoop, on_tape
+from tracediff_hooks.generations.hand_written import HandWrittenLoop
 from tracediff_hooks.generations.layer_calls import layer_calls
-from tracediff_hooks.generations.logs_metrics import metrics
-from tracediff_hooks.generations.optimizers import Optimizers, may_skip, scales_the_loss
-from tracediff_hooks.generations.reading import Reader
-from tracediff_hooks.generations.replicas import Copies, ReplicaTaps, replicas_of, unsupported
-from tracediff_hooks.generations.step_taps import (
-    TAPS,
-    set_plainly,
-    take_off,
-    view,
-)
+from tracediff_hooks.generations.recorded_step import RecordedStep
+from tracediff_hooks.generations.replicas import ReplicaTaps, replicas_of, unsupported
+from tracediff_hooks.generations.step_taps import TAPS, set_plainly, take_off
 from tracediff_hooks.replay.in_step import StepPlayer
 from tracediff_hooks.session import Session
-from tracediff_hooks.state import StateIndex, StateTensor
-from tracediff_hooks.tensors import Key, Value
+from tracediff_hooks.tensors import Key
 
 
-class CompiledStepHook(abc.ABC):
-    """Records a model whose step is compiled, from `attach` to `detach`."""
-
-    unseen = (
-        "steps that the script's own tf.function compiles are not recorded: nothing of them can be "
-        "seen from outside; call it as recording.step(train_step, x, y)"
-    )
-    """What is said of a hand-written step that cannot be seen."""
-    sees_scaled = True
-    """Whether gradients of a scaled loss are seen before the scale is taken off again."""
+class CompiledStepHook(RecordedStep):
+    """Watches the compiled step of a model, from `attach` to `detach`."""
 
     def __init__(self, model: Any, session: Session) -> None:
-        self._read_before, self._read_after = Reader(), Reader()
-        self._model = model
-        self._optimizers = Optimizers(model)
-        self._session = session
+        super().__init__(model, session)
         self._plain_train_function: Any = None
         self._plain_train_step: Any = None
         self._expected = False
         self._attached = False
-        self._layers: List[Any] = []
-        self._state: List[StateTensor] = []
-        self._of_state = StateIndex(self._state)
-        self._taps: Any = None
-        self._known: Set[int] = set()
-        self._created: Dict[int, np.ndarray] = {}
-        self._loop: Optional[HandWrittenLoop] = None
-        self.replicas = 1
-        self._copies = Copies(session.event)
         self._tracing = 0
         self._probed = contextlib.ExitStack()
-        self._ahead: Dict[Key, np.ndarray] = {}
-        self.used: Set[int] = set()
         self.probed: List[Any] = []
-
-    @abc.abstractmethod
-    def _new_taps(self) -> Any:
-        """Makes what carries tensors out of the step; None where this backend is not supported."""
-
-    @abc.abstractmethod
-    def _compile(self) -> Callable[[Any], Any]:
-        """Builds the framework's function for one step, and what runs a group of them."""
-
-    @abc.abstractmethod
-    def _probes(self) -> "contextlib.AbstractContextManager[None]":
-        """Watches what else a step computes, such as its loss, until the block ends."""
 
     def _batch(self, data: Any) -> Dict[Key, Any]:
         """The tensors of a batch by canonical name."""
         order = self.input_order(), self.output_order()
         return self._taps.batch(*self.parts_of(data), *order)  # type: ignore[no-any-return]
 
-    @abc.abstractmethod
-    def parts_of(self, data: Any) -> Tuple[Any, Any, Any]:
-        """A batch as x, y, sample weight; None where there is none."""
-
-    def input_order(self) -> Optional[Sequence[str]]:
-        """The names of the model's inputs in its order, where it knows them."""
-        return getattr(self._model, "input_names", None)
-
-    def output_order(self) -> Optional[Sequence[str]]:
-        """The names of the model's outputs in its order, where it knows them."""
-        return getattr(self._model, "output_names", None)
-
-    @abc.abstractmethod
-    def _find_state(self) -> None:
-        """Looks for the weights and slots that there are by now."""
-
-    @abc.abstractmethod
-    def _native(self, variable: Any) -> Any:
-        """The eager TensorFlow variable in a variable of this generation."""
-
-    @abc.abstractmethod
-    def _learning_rate(self, optimizer: Any) -> Optional[np.ndarray]:
-        """The rate that the next step of an optimizer will use."""
-
-    def _rate_variable(self, optimizer: Any) -> Any:  # noqa: ARG002 - generations need it
-        """The plain variable that holds just what `_learning_rate` gives; None without one."""
-        return None
-
-    @abc.abstractmethod
-    def _describe(self) -> StackDescription:
-        """What the generation tells about itself, once a run."""
-
-    @abc.abstractmethod
-    def _layer_class(self) -> Any:
-        """The framework's class of all layers."""
-
-    @abc.abstractmethod
-    def _update_methods(self) -> List[Tuple[Any, str]]:
-        """Each class of optimizers, and its method that applies gradients."""
-
-    @abc.abstractmethod
-    def _pairs(self, optimizer: Any, *args: Any, **kwargs: Any) -> List[Tuple[Any, Any]]:
-        """The gradients and variables that the method was called with."""
-
-    @abc.abstractmethod
-    def _probe_optimizer(self, stack: contextlib.ExitStack, optimizer: Any) -> None:
-        """Watches the methods of one optimizer until the stack is closed."""
-
-    @abc.abstractmethod
-    def _create_state(self, optimizer: Any, pairs: List[Tuple[Any, Any]]) -> None:
-        """Lets an optimizer make its slots, which it would make and update in one go."""
-
-    @abc.abstractmethod
-    def _probe_applied(
-        self, stack: contextlib.ExitStack, optimizer: Any, pairs: List[Tuple[Any, Any]]
-    ) -> None:
-        """Watches what an eager update consumes, until the stack is closed."""
-
-    def _runs_eagerly(self) -> bool:
-        """Whether what the script computes at this moment happens here and now."""
-        return bool(self._tensorflow.executing_eagerly())
-
-    def _is_compiling(self) -> bool:
-        """Whether the script compiles what is called at this moment, with all that it calls."""
-        return False
-
-    def _notes_gradients(self) -> bool:
-        """Whether what is computed at this moment may be differentiated."""
-        return on_tape()
-
-    def _at_once(self) -> "contextlib.AbstractContextManager[Any]":
-        """A block in which variables can be read while a step is traced."""
-        return self._tensorflow.init_scope()  # type: ignore[no-any-return]
-
-    def _keep(self, outputs: Any) -> Any:
-        """What a layer put out, safe from what happens to it before the step has ended."""
-        return outputs
-
-    def _prepare(self) -> None:
-        """Does what is needed ahead of the first trace; nothing in most generations."""
-        return
-
     @property
     def attached(self) -> bool:
         """Whether the model's steps are watched."""
         return self._attached
-
-    @property
-    def session(self) -> Session:
-        """What the steps are recorded to."""
-        return self._session
-
-    @property
-    def loop(self) -> Optional[HandWrittenLoop]:
-        """Watches a loop that the script writes itself, where one may."""
-        return self._loop
-
-    @property
-    def _tensorflow(self) -> Any:
-        return sys.modules["tensorflow"]
 
     def attach(self) -> None:
         """Begins to record: from now on the framework runs the step with the recorder in it."""
@@ -322,28 +168,6 @@ class CompiledStepHook(abc.ABC):
         batch = {} if data is None else self._batch(data)
         return self._taps.outputs(batch, calls)  # type: ignore[no-any-return]
 
-    def optimizers(self) -> List[Tuple[str, Any]]:
-        """The optimizers that update the model, by name; until a step was seen, that may do so."""
-        others = self._loop.optimizers if self._loop is not None else ()
-        return self._optimizers(others, self.used)
-
-    def _read_created(self) -> None:
-        """Keeps the initial values of variables that came to be while the step was traced.
-
-        A function that makes variables is traced twice before it runs; in Keras 3 they get their
-        values between the two.
-        """
-        self._find_state()
-        with self._tensorflow.init_scope():
-            for tensor in self._state:
-                place = id(tensor.variable)
-                if place not in self._known and place not in self._created:
-                    variable = self._native(tensor.variable)
-                    spread = hasattr(variable, "distribute_strategy")
-                    value = np.array(view(variable) if spread else variable.numpy())
-                    if value.shape == tensor.spec.shape:  # else it has no value yet
-                        self._created[place] = value
-
     def _call(self, function: Any, iterator: Any) -> Any:
         """One step: state, the framework's own step, state."""
         if self._session.replay is not None:
@@ -372,125 +196,3 @@ class CompiledStepHook(abc.ABC):
                 "a custom train_step returned no logs, so its steps are not recorded",
             )
         return logs
-
-    def before(self) -> Tuple[Dict[Key, np.ndarray], Dict[Key, Value]]:
-        """What has to be read before a step: the state, and the rates that it will use."""
-        rates: Dict[Key, Value] = {}
-        variables: Dict[Key, Any] = {}
-        for name, optimizer in self.optimizers():
-            key = "learning_rate", name + "/learning_rate"
-            variable = self._rate_variable(optimizer)
-            if variable is not None:
-                variables[key] = variable
-                continue
-            rate = self._learning_rate(optimizer)
-            if rate is not None:
-                rates[key] = rate
-        state, values = self._before(list(variables.values()))
-        rates.update((key, np.array(value)) for key, value in zip(variables, values))
-        return state, rates
-
-    def begin_forward(self) -> None:
-        """Reads what the forward pass of a hand-written step may change, such as moving averages.
-
-        The pass runs ahead of the update, at which the rest of the state is read.
-        """
-        self._ahead = {
-            tensor.key: self._kept(tensor.variable)
-            for tensor in self._state
-            if tensor.spec.role == "weight" and not tensor.spec.trainable
-        }
-
-    def end_forward(self) -> None:
-        """The update that followed is over."""
-        self._ahead = {}
-
-    def _kept(self, variable: Any) -> np.ndarray:
-        """The value of a variable in memory that nobody writes to."""
-        return view(self._native(variable))
-
-    def _before(self, beside: Sequence[Any]) -> Tuple[Dict[Key, np.ndarray], List[np.ndarray]]:
-        """What has to be kept of the state, and the values of variables that are read with it."""
-        values = self._read_before(self._natives() + list(beside))
-        index = self._index()
-        state = {**dict(zip(index.keys, values)), **self._ahead}
-        # A compiled step trains the weights that it was compiled for, others those of the moment.
-        eager = self._session.whole or bool(getattr(self._model, "run_eagerly", False))
-        kept = self._session.before(self._model, state, eager=eager)
-        return kept, values[len(index.keys) :]
-
-    def record(
-        self,
-        taps: Mapping[str, Any],
-        before: Dict[Key, np.ndarray],
-        rates: Mapping[Key, Value],
-        logs: Mapping[str, Any],
-        *,
-        told: Optional[Mapping[Key, Value]] = None,
-    ) -> None:
-        """Records a step that has run, with what the script tells of it."""
-        for tensor in self._state if self._created else ():
-            if tensor.key not in before and id(tensor.variable) in self._created:
-                before[tensor.key] = self._created[id(tensor.variable)]
-        optimizers = self.optimizers()
-        observed, aliases = self._taps.values(taps, self._index().weight_names)
-        for kind, message in self._taps.unrecordable:
-            self._session.event(kind, message)
-        if self.sees_scaled and any(scales_the_loss(one) for _, one in optimizers):
-            self._session.event(
-                "scaled-gradients",
-                "the loss is scaled, and raw gradients are those of the scaled loss",
-            )
-        observed.update(metrics(self._model, self._layers, logs))
-        observed.update(told or {})
-        used = {name + "/learning_rate" for name, _ in optimizers}
-        observed.update({key: rate for key, rate in rates.items() if key[1] in used})
-        self._session.step(
-            self._model,
-            self._layers,
-            self._state,
-            self._described,
-            before=before,
-            observed=observed,
-            after=self._after(),
-            aliases=aliases,
-            places=self._taps.places,
-            optimizers=optimizers,
-            may_skip=may_skip(optimizer for _, optimizer in optimizers),
-        )
-        self._created = {}
-        self._known = self._index().variables
-
-    def _described(self) -> StackDescription:
-        stack = self._describe()
-        if self.replicas == 1:
-            return stack
-        strategy = type(self._model.distribute_strategy).__name__
-        replicas = {"strategy": strategy, "count": self.replicas}
-        return stack._replace(capture={**stack.capture, "replicas": replicas})
-
-    def _after(self) -> Dict[Key, np.ndarray]:
-        if self.replicas > 1:
-            self._copies.check(self._state, self._native)
-        return dict(zip(self._index().keys, self._read_after(self._natives())))
-
-    def _index(self) -> StateIndex:
-        if self._of_state.state is not self._state:
-            self._of_state = StateIndex(self._state)
-        return self._of_state
-
-    def _natives(self) -> List[Any]:
-        """The framework's variables of the state, each read into memory that may be its own."""
-        return [self._native(tensor.variable) for tensor in self._state]
-
-    def _environment(self) -> Dict[str, Any]:
-        """Devices, threads and seed, which TensorFlow 2 tells alike in all versions."""
-        config = self._tensorflow.config
-        return {
-            "devices": [device.name for device in config.list_physical_devices()],
-            "threads": {
-                "intra": config.threading.get_intra_op_parallelism_threads(),
-                "inter": config.threading.get_inter_op_parallelism_threads(),
-            },
-            "tensorflow_seed": sys.modules["tensorflow.python.eager.context"].global_seed(),
-        }
