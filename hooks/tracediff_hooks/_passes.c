@@ -1,4 +1,4 @@
-/* Single passes over float32 arrays: what `moments.py` and `sketch.py` compute, read once.
+/* Single passes over arrays: what `digest.py`, `moments.py` and `sketch.py` compute, read once.
  *
  * Plain C without Python's headers, so that one library serves every Python of a machine. Sums are
  * formed in a fixed order, without fused multiplications: the same numbers on every processor.
@@ -8,6 +8,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "_xxh3.h"
+
 #define EXPORT __attribute__((visibility("default")))
 #if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
 #define WIDEST __attribute__((target_clones("avx512f", "avx2", "default")))
@@ -16,7 +18,7 @@
 #endif
 
 /* Raised with each change of what a function takes or returns. */
-EXPORT int tracediff_passes_version(void) { return 1; }
+EXPORT int tracediff_passes_version(void) { return 2; }
 
 /* How many sums are formed side by side; element i belongs to sum i % LANES. */
 #define LANES 32
@@ -79,20 +81,107 @@ static inline __attribute__((always_inline)) void total(const Lanes *lanes, doub
     found[5] = infinities;
 }
 
-/* Smallest, largest, sum and sum of squares of the finite elements; NaNs, infinities. */
-EXPORT WIDEST void tracediff_moments(const float *values, int64_t size, double *found) {
-    Lanes lanes;
+static inline __attribute__((always_inline)) void take_all(
+    Lanes *lanes, const float *values, int64_t size) {
     int64_t whole = size / LANES * LANES;
-    clear(&lanes);
-    for (int64_t place = 0; place < whole; place += LANES) take(&lanes, values + place, LANES);
-    take(&lanes, values + whole, (int)(size - whole));
-    total(&lanes, found);
+    for (int64_t place = 0; place < whole; place += LANES) take(lanes, values + place, LANES);
+    take(lanes, values + whole, (int)(size - whole));
+}
+
+/* Smallest, largest, sum and sum of squares of the finite elements; NaNs, infinities. */
+static inline __attribute__((always_inline)) void finish(
+    Lanes *lanes, const float *values, int64_t size, double *found) {
+    int64_t whole = size / LANES * LANES;
+    total(lanes, found);
     /* No sum of squares of float32 overflows float64: it is finite where every element is. */
     if (found[3] < INFINITY) return;
+    clear(lanes);
+    for (int64_t place = 0; place < whole; place += LANES) sift(lanes, values + place, LANES);
+    sift(lanes, values + whole, (int)(size - whole));
+    total(lanes, found);
+}
+
+EXPORT WIDEST void tracediff_moments(const float *values, int64_t size, double *found) {
+    Lanes lanes;
     clear(&lanes);
-    for (int64_t place = 0; place < whole; place += LANES) sift(&lanes, values + place, LANES);
-    sift(&lanes, values + whole, (int)(size - whole));
-    total(&lanes, found);
+    take_all(&lanes, values, size);
+    finish(&lanes, values, size, found);
+}
+
+/* Blocks of the hash that are passed over together while they lie in the nearest cache. */
+#define AT_ONCE 16
+
+typedef struct {
+    int64_t count;
+    const int64_t *places, *sizes;
+    const int8_t *wanted;
+    uint64_t *hashes;
+    double *moments;
+} Arrays;
+
+typedef void HashBlocks(Hash *, const uint8_t *, int64_t);
+
+static inline __attribute__((always_inline)) void describe_all(
+    const Arrays *arrays, HashBlocks *hash_some) {
+    for (int64_t number = 0; number < arrays->count; number++) {
+        const uint8_t *data = (const uint8_t *)(intptr_t)arrays->places[number];
+        int64_t size = arrays->sizes[number], blocks = whole_blocks(size);
+        int wanted = arrays->wanted[number];
+        const float *values = (const float *)data;
+        Hash hash = hash_begin();
+        Lanes lanes;
+        if (wanted) clear(&lanes);
+        for (int64_t block = 0; block < blocks; block += AT_ONCE) {
+            int64_t together = blocks - block < AT_ONCE ? blocks - block : AT_ONCE;
+            const uint8_t *from = data + block * XXH3_BLOCK;
+            hash_some(&hash, from, together);
+            if (wanted) take_all(&lanes, (const float *)from, together * XXH3_BLOCK / 4);
+        }
+        hash_rest(&hash, data, size);
+        arrays->hashes[2 * number] = hash_low(&hash, size);
+        arrays->hashes[2 * number + 1] = hash_high(&hash, size);
+        if (!wanted) continue;
+        take_all(&lanes, values + blocks * XXH3_BLOCK / 4, size / 4 - blocks * XXH3_BLOCK / 4);
+        finish(&lanes, values, size / 4, arrays->moments + 6 * number);
+    }
+}
+
+static void describe_plainly(const Arrays *arrays) { describe_all(arrays, hash_blocks); }
+
+#if BY_AVX2
+static __attribute__((target("avx2"))) void describe_by_avx2(const Arrays *arrays) {
+    describe_all(arrays, hash_blocks_avx2);
+}
+
+static __attribute__((target("avx512f"))) void describe_by_avx512(const Arrays *arrays) {
+    describe_all(arrays, hash_blocks_avx2);
+}
+#endif
+
+/* The hash of 128 bits of each of some arrays, and the moments of those that they are wanted of.
+ *
+ * Each has more than 240 bytes, of which `places` are the addresses; of what moments are wanted of
+ * is float32. Low and high words of a hash stand side by side, as the six numbers of moments do.
+ */
+EXPORT void tracediff_describe(
+    int64_t count, const int64_t *places, const int64_t *sizes, const int8_t *wanted,
+    uint64_t *hashes, double *moments) {
+    Arrays arrays = {count, places, sizes, wanted, hashes, moments};
+#if BY_AVX2
+    if (__builtin_cpu_supports("avx512f")) return describe_by_avx512(&arrays);
+    if (__builtin_cpu_supports("avx2")) return describe_by_avx2(&arrays);
+#endif
+    describe_plainly(&arrays);
+}
+
+/* The hash of 64 bits of each row of `width` bytes, more than 240. */
+EXPORT void tracediff_rows(const uint8_t *data, int64_t rows, int64_t width, uint64_t *hashes) {
+    for (; rows > 0; rows--, data += width) {
+        Hash hash = hash_begin();
+        hash_blocks(&hash, data, whole_blocks(width));
+        hash_rest(&hash, data, width);
+        *hashes++ = hash_low(&hash, width);
+    }
 }
 
 /* Adds a random projection to `found`; see docs/trace-format.md.

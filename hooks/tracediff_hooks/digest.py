@@ -5,6 +5,8 @@ from typing import Any, Tuple
 import numpy as np
 import xxhash
 
+from tracediff_hooks import native
+
 Digest = Tuple[int, int]
 
 ABSENT: "Digest" = (0, 0)
@@ -47,6 +49,8 @@ def row_digests(array: np.ndarray) -> np.ndarray:
     """
     array = np.ascontiguousarray(array)
     count = array.shape[0]
+    if native.PASSES is not None and array.nbytes > count * native.SHORT:
+        return native.PASSES.row_digests(array)  # type: ignore[no-any-return]
     data = memoryview(_bytes_of(array))
     width = len(data) // count if count else 0
     return np.array(

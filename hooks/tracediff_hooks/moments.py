@@ -27,6 +27,8 @@ _LARGE = 1 << 15
 """Elements from which on it pays to have them flushed."""
 
 Statistics = Tuple[float, float, float, float, float, float, float, float]
+Sums = Tuple[float, ...]
+"""Smallest, largest, sum, and sum of squares of the finite elements; NaNs, infinities."""
 _NAN = float("nan")
 _own = threading.local()
 
@@ -52,9 +54,9 @@ def statistics_of(values: np.ndarray) -> Statistics:
         flat = flat.astype(np.float32)
     size = flat.size
     if not size:
-        return _of_sums(0, 0.0, 0.0, 0.0, 0.0, 0, 0)
+        return of_sums(0, 0.0, 0.0, 0.0, 0.0, 0, 0)
     if native.PASSES is not None and native.takes(flat):
-        return _of_sums(size, *native.PASSES.moments(flat))
+        return of_sums(size, *native.PASSES.moments(flat))
     nan = inf = 0
     if size < _LARGE:
         lowest, highest, total, squares = _pass_over(flat, _SAFE)
@@ -71,7 +73,7 @@ def statistics_of(values: np.ndarray) -> Statistics:
             lowest, highest, total, squares = _pass_over(flat, _SAFE)
     if not _LEAST_SQUARES < squares < np.inf and flat.size and (lowest or highest):
         return _of_scaled(size, flat.astype(np.float64), lowest, highest, nan, inf)
-    return _of_sums(size, lowest, highest, total, squares, nan, inf)
+    return of_sums(size, lowest, highest, total, squares, nan, inf)
 
 
 def _of_scaled(
@@ -80,14 +82,14 @@ def _of_scaled(
     """The statistics of elements whose squares are no numbers of float64."""
     power = math.frexp(max(-lowest, highest))[1]
     scaled = np.ldexp(finite, -power)
-    _, mean, std, norm, _, _, _, _ = _of_sums(
+    _, mean, std, norm, _, _, _, _ = of_sums(
         finite.size, -1.0, 1.0, float(scaled.sum()), float(np.einsum("i,i->", scaled, scaled)), 0, 0
     )
     mean, std, norm = (float(np.ldexp(number, power)) for number in (mean, std, norm))
     return size, mean, std, norm, lowest, highest, nan, inf
 
 
-def _of_sums(
+def of_sums(
     size: int,
     lowest: float,
     highest: float,
@@ -96,6 +98,7 @@ def _of_sums(
     nan: float,
     inf: float,
 ) -> Statistics:
+    """The statistics of ``size`` elements whose `Sums` are known."""
     count = size - nan - inf
     if not count:
         return size, _NAN, _NAN, _NAN, _NAN, _NAN, nan, inf

@@ -6,15 +6,18 @@ computes the same, in more passes. TRACEDIFF_NATIVE=0 in the environment does wi
 
 import ctypes
 import os
-from typing import Any, Optional, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-VERSION = 1
+VERSION = 2
 """Of the functions that are called here; a library of another version is left alone."""
 _WORTH_THE_LOCK = 1 << 15
 """Elements from which on a call lets go of the interpreter lock; to get it back takes longer than
 fewer elements do."""
+
+SHORT = 240
+"""Bytes up to which the library does not hash: XXH3 has other formulas for them."""
 
 _SixNumbers = ctypes.c_double * 6
 
@@ -42,8 +45,14 @@ class Passes:
         place, number = ctypes.c_void_p, ctypes.c_int64
         self._moments = library.tracediff_moments, holding.tracediff_moments
         self._sketch = library.tracediff_sketch, holding.tracediff_sketch
+        self._describe = library.tracediff_describe, holding.tracediff_describe
+        self._rows = library.tracediff_rows, holding.tracediff_rows
         for function in self._moments:
             function.argtypes, function.restype = (place, number, place), None
+        for function in self._describe:
+            function.argtypes, function.restype = (number, *[place] * 5), None
+        for function in self._rows:
+            function.argtypes, function.restype = (place, number, number, place), None
         for function in self._sketch:
             function.argtypes = (place, *[number] * 4, *[place] * 5)
             function.restype = None
@@ -61,6 +70,49 @@ class Passes:
         action = self._moments[flat.size < _WORTH_THE_LOCK]
         action(flat.ctypes.data, flat.size, found)
         return tuple(found)
+
+    def describe(
+        self, arrays: Sequence[np.ndarray], summed: Sequence[bool]
+    ) -> Tuple[List[List[int]], List[List[float]]]:
+        """The digests of arrays, and of some what `moments` gives, each read once.
+
+        Args:
+            arrays: contiguous, of more than `SHORT` bytes.
+            summed: whose moments are wanted; these are float32.
+
+        Returns:
+            Low and high 64 bits of 128-bit XXH3; six numbers, of no meaning where none are wanted.
+        """
+        places = [array.__array_interface__["data"][0] for array in arrays]
+        sizes = [array.nbytes for array in arrays]
+        table = np.array([places, sizes, summed], np.int64)
+        wanted = table[2].astype(np.int8)
+        hashes, sums = np.empty((len(arrays), 2), np.uint64), np.empty((len(arrays), 6))
+        self._describe[sum(sizes) < 4 * _WORTH_THE_LOCK](
+            len(arrays),
+            table.ctypes.data,
+            table.ctypes.data + table.strides[0],
+            wanted.ctypes.data,
+            hashes.ctypes.data,
+            sums.ctypes.data,
+        )
+        return hashes.tolist(), sums.tolist()
+
+    def row_digests(self, array: np.ndarray) -> np.ndarray:
+        """The 64-bit XXH3 of each row of an array.
+
+        Args:
+            array: contiguous, with at least one row, each of more than `SHORT` bytes.
+
+        Returns:
+            uint64 (rows,).
+        """
+        found = np.empty(len(array), np.uint64)
+        width = array.nbytes // len(array)
+        self._rows[array.nbytes < 4 * _WORTH_THE_LOCK](
+            array.ctypes.data, len(array), width, found.ctypes.data
+        )
+        return found
 
     def sketch(
         self,

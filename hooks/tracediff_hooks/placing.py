@@ -1,14 +1,15 @@
 """Decides for every tensor of a step what is stored of it, and what that takes on disk."""
 
-from typing import Any, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
 from tracediff_hooks.digest import ABSENT, Digest, row_digests
-from tracediff_hooks.moments import FIELDS, Statistics, statistics_of
+from tracediff_hooks.measuring import TOGETHER_BYTES, Measurand, Measured, measured
+from tracediff_hooks.moments import FIELDS, Statistics, Sums, of_sums, statistics_of
 from tracediff_hooks.run import Column, Run, Summary
 from tracediff_hooks.sketch import sketch
-from tracediff_hooks.tensors import Key, Value, digest_value, parts, storable, stored_at
+from tracediff_hooks.tensors import Key, Value, parts, storable, stored_at
 from tracediff_hooks.values import fixed_rows
 
 BATCH_ROLES = ("input", "label", "sample_weight")
@@ -54,19 +55,14 @@ class Row(NamedTuple):
 
 
 class _Entry:
-    """A value that was seen, and how much of it is wanted.
+    """A value that was seen, and how much of it is wanted."""
 
-    What is not kept of it is worked out at once, so that nobody holds its memory for long: the
-    framework is about to write there.
-    """
-
-    def __init__(self, column: Column, item: Value, *, wanted: Any, ceiling: str) -> None:
+    def __init__(self, column: Column, item: Value, *, wanted: Any) -> None:
         value, rows = parts(item)
         self.column = column
         self.shape, self.size, self.dtype = value.shape, value.size, value.dtype
-        self.digest = digest_value(value, rows)
-        # What makes it another value.
-        self.content = self.digest, self.shape
+        self.digest = ABSENT
+        self.content: Tuple[Digest, Tuple[int, ...]] = (ABSENT, self.shape)
         self.misfit = column.misfit(value)
         self._level = column.level if wanted or column.spec.shape == () else "digest"
         if self._level == "full" and self.misfit is not None:
@@ -74,10 +70,26 @@ class _Entry:
         self.value: Optional[np.ndarray] = value
         self.rows = rows
         self._described: Optional[_Described] = None
+
+    def measurand(self, ceiling: str) -> Measurand:
+        """What is to be read of it; sums where it will be new, as the one before was."""
+        assert self.value is not None
+        summed = self.column.renewed and self.level(ceiling) != "full"
+        return Measurand(self.value, self.rows, summed)
+
+    def take(self, found: Measured, ceiling: str) -> None:
+        """Takes what was read.
+
+        What is not kept of it is worked out at once, so that nobody holds its memory for long: the
+        framework is about to write there.
+        """
+        self.digest = found.digest
+        # What makes it another value.
+        self.content = self.digest, self.shape
         level = self.level(ceiling)
         if level != "full":
-            if column.is_new(self.content, level):
-                self._described = self._summarize(value, level)
+            if self.column.is_new(self.content, level) and self.value is not None:
+                self._described = self._summarize(self.value, level, found.sums)
             self.value = self.rows = None
 
     @property
@@ -92,11 +104,13 @@ class _Entry:
             return self._level
         return min(self._level, ceiling, key=RANK.__getitem__)
 
-    def _summarize(self, value: np.ndarray, level: str) -> "_Described":
+    def _summarize(
+        self, value: np.ndarray, level: str, sums: Optional[Sums] = None
+    ) -> "_Described":
         spec = self.column.spec
         statistics = numbers = digests = None
         if value.dtype.kind != "c":
-            statistics = statistics_of(value)
+            statistics = statistics_of(value) if sums is None else of_sums(self.size, *sums)
             if level == "sketch":
                 numbers = sketch(value, self.rows, self.dense_size)
         if spec.role in BATCH_ROLES and value.ndim:
@@ -176,13 +190,29 @@ class Step:
             self._before = [e for e in self._before if e.digest != e.column.last]
 
     def _take(self, table: str, given: Dict[Key, Any], *, wanted: bool) -> List[_Entry]:
-        entries = []
+        entries: List[_Entry] = []
+        waiting: List[_Entry] = []
+        size = 0
         for key in list(given):
             item = given.pop(key)
             column = self._run.columns.get(key)
-            if column is not None and column.table == table:
-                entries.append(_Entry(column, item, wanted=wanted, ceiling=self._run.ceiling))
+            if column is None or column.table != table:
+                continue
+            entry = _Entry(column, item, wanted=wanted)
+            entries.append(entry)
+            waiting.append(entry)
+            size += entry.size * entry.dtype.itemsize
+            if size >= TOGETHER_BYTES:
+                self._measure(waiting)
+                waiting, size = [], 0
+        self._measure(waiting)
         return entries
+
+    def _measure(self, entries: Sequence[_Entry]) -> None:
+        ceiling = self._run.ceiling
+        values = [entry.measurand(ceiling) for entry in entries]
+        for entry, found in zip(entries, measured(values)):
+            entry.take(found, ceiling)
 
     def updates_nothing(self) -> bool:
         """Whether no trained weight has another value after the step than before it.

@@ -56,7 +56,11 @@ class Placed(NamedTuple):
 
 
 class Column:
-    """A tensor's place in its table, and the values of it that are already stored."""
+    """A tensor's place in its table, and the values of it that are already stored.
+
+    Attributes:
+        renewed: whether the last value was none that had come before.
+    """
 
     def __init__(self, spec: TensorSpec, table: str, *, number: int, level: str) -> None:
         self.spec = spec
@@ -66,6 +70,7 @@ class Column:
         self.path = stored_at("values", spec.role, spec.name) if level == "full" else None
         self.last: Digest = ABSENT
         self.summarized = 0
+        self.renewed = True
         self.misfit_said = False
         self._elements = 0
         self._extent = 0
@@ -128,7 +133,7 @@ class Column:
             size: how many elements it has; where no element is kept, of a sparse one also those
                 of the rows that are not given.
         """
-        new = self.is_new(content, level)
+        self.renewed = new = self.is_new(content, level)
         known = self._known.get(content)
         if known is None:
             if len(self._known) >= KNOWN_VERSIONS:
