@@ -3,7 +3,7 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 DECLARED := pyproject.toml hatch_build.py tracediff/drift/_passes.c \
-  hooks/pyproject.toml hooks/hatch_build.py hooks/tracediff_hooks/_passes.c
+  hooks/pyproject.toml hooks/hatch_build.py hooks/tracediff_hooks/_passes.c hooks/tracediff_hooks/_xxh3.h
 # The oldest supported Python first: what passes there passes later ones, rarely the reverse.
 PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)
 PYTHONS := python3.11 python3.12 python3.13 python3 $(wildcard $(PYENV)/versions/3.1[1-9].*/bin/python)

@@ -1,13 +1,14 @@
 /* XXH3 of more than 240 bytes, in steps of whole blocks, so that another pass can read each block
  * while it lies in the processor's cache. https://github.com/Cyan4973/xxHash, doc/xxhash_spec.md.
- *
- * Reads what it hashes as little-endian words.
  */
 
 #include <stdint.h>
 #include <string.h>
 
-#define XXH3_SHORT 240
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "only for little-endian processors"
+#endif
+
 #define XXH3_STRIPE 64
 #define XXH3_STRIPES 16
 #define XXH3_BLOCK (XXH3_STRIPE * XXH3_STRIPES)
@@ -17,11 +18,15 @@
 #define PRIME64_1 0x9E3779B185EBCA87u
 #define PRIME64_2 0xC2B2AE3D27D4EB4Fu
 
+#ifndef BY_AVX2
 #if defined(__x86_64__) && defined(__GNUC__)
-#include <immintrin.h>
 #define BY_AVX2 1
 #else
 #define BY_AVX2 0
+#endif
+#endif
+#if BY_AVX2
+#include <immintrin.h>
 #endif
 
 static const uint8_t secret[XXH3_SECRET] = {

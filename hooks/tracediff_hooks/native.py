@@ -1,4 +1,4 @@
-"""Finds the compiled passes over arrays, where this machine has them: `_passes.c`.
+"""Finds the compiled passes over arrays, where this machine has them: `_passes.c`, `_xxh3.h`.
 
 They were built when the package was installed, where a C compiler was at hand. Without them numpy
 computes the same, in more passes. TRACEDIFF_NATIVE=0 in the environment does without them.

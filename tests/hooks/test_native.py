@@ -1,32 +1,41 @@
-"""The compiled passes compute what numpy does in many: sketches bit for bit, moments in float64."""
+"""The compiled passes compute what numpy and xxhash do in many: hashes and sketches bit for bit."""
 
 import importlib.util
 import math
 
 import numpy as np
 import pytest
+import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.stacks import REPOSITORY, Stack
 
 from tracediff_hooks import native, sketch
+from tracediff_hooks.digest import digest_of, row_digests
+from tracediff_hooks.measuring import Measurand, measured
 from tracediff_hooks.moments import statistics_of
 
 SIZES = (0, 1, 31, 32, 33, 508, 509, 510, 16287, 16288, 16289, 521215, 521216, 521217, 700001)
 
 
-@pytest.fixture(scope="module")
-def passes(tmp_path_factory) -> native.Passes:
+def built(folder, monkeypatch=None, **environment) -> native.Passes:
     """The library, built as an installation builds it."""
     place = REPOSITORY / "hooks" / "hatch_build.py"
     spec = importlib.util.spec_from_file_location("hatch_build", place)
     build = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(build)
-    target = tmp_path_factory.mktemp("native") / "_passes.so"
+    target = folder / "_passes.so"
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     reason = build.compiled(REPOSITORY / "hooks" / build.SOURCE, target)
     if reason is not None:
         pytest.skip(reason)
     return native.Passes(str(target))
+
+
+@pytest.fixture(scope="module")
+def passes(tmp_path_factory) -> native.Passes:
+    return built(tmp_path_factory.mktemp("native"))
 
 
 def values_of(size, seed=0, spread=20):
@@ -65,6 +74,65 @@ def test_moments_are_those_of_exact_sums(passes, size, seed, spoiled):
     exact, magnitude = math.fsum(finite), math.fsum(np.abs(finite))
     assert total == pytest.approx(exact, rel=0, abs=1e-12 * magnitude)
     assert squares == pytest.approx(math.fsum(finite * finite), rel=1e-12, abs=0)
+
+
+def hashes_of(passes, arrays):
+    found, _ = passes.describe(arrays, [False] * len(arrays))
+    return [low | high << 64 for low, high in found]
+
+
+@pytest.mark.parametrize("compiler", ["cc", "cc -DBY_AVX2=0"])
+def test_hashes_are_those_of_the_library(tmp_path, monkeypatch, compiler):
+    # Given the passes for this processor, and those for any
+    passes = built(tmp_path, monkeypatch, CC=compiler)
+    # and arrays of every length about one, two and three blocks of the hash, and some long ones
+    data = np.random.default_rng(3).integers(0, 256, 200_000, np.uint8)
+    sizes = [*range(native.SHORT + 1, 3200), 16383, 16384, 16385, 16448, 99_999, 200_000]
+    arrays = [data[start % 7 :][:size] for start, size in enumerate(sizes)]
+    # When they are hashed, then as xxhash does
+    assert hashes_of(passes, arrays) == [xxhash.xxh3_128_intdigest(a.tobytes()) for a in arrays]
+    # and so are rows of every width
+    for width in (native.SHORT + 1, 1024, 1025, 4096, 7777):
+        rows = data[: 20 * width].reshape(20, width)
+        expected = [xxhash.xxh3_64_intdigest(row.tobytes()) for row in rows]
+        assert passes.row_digests(rows).tolist() == expected
+
+
+@settings(deadline=None, database=None, max_examples=40)
+@given(st.lists(st.tuples(st.integers(0, 9000), st.booleans(), st.booleans()), max_size=6))
+def test_values_read_together_are_read_as_each_alone(passes, given):
+    # Given values of many sizes, some with a NaN, some of another type, of some sums are wanted
+    wanted = []
+    for seed, (size, spoiled, summed) in enumerate(given):
+        value = values_of(size, seed, spread=15)
+        value[: int(spoiled)] = np.nan
+        wanted.append(Measurand(value if seed % 3 else value.astype(np.float64), None, summed))
+    with pytest.MonkeyPatch.context() as patch:
+        # When they are read in one call
+        patch.setattr(native, "PASSES", passes)
+        found = measured(wanted)
+        # Then each has its digest, and the sums of a pass of its own to the bit
+        assert [own.digest for own in found] == [digest_of(value) for value, _, _ in wanted]
+        for own, (value, _, summed) in zip(found, wanted, strict=True):
+            long = value.dtype == np.float32 and value.nbytes > native.SHORT
+            assert (own.sums is not None) == (summed and long)
+            assert own.sums is None or own.sums == passes.moments(value)
+        # and without the library the same digests
+        patch.setattr(native, "PASSES", None)
+        assert [own.digest for own in measured(wanted)] == [own.digest for own in found]
+
+
+def test_rows_are_hashed_alike_both_ways(passes, monkeypatch):
+    # Given rows that are wider than what the library hashes, and rows that are not, or none
+    stream = np.random.default_rng(5)
+    for shape in ((30, 61), (30, 60), (30, 7, 40), (0, 500), (30, 0), (1, 61)):
+        rows = stream.standard_normal(shape).astype(np.float32)
+        monkeypatch.setattr(native, "PASSES", None)
+        expected = row_digests(rows)
+        monkeypatch.setattr(native, "PASSES", passes)
+        # Then both ways come to the same, also of rows that do not lie one after the other
+        assert row_digests(rows).tolist() == expected.tolist()
+        assert row_digests(rows[::-1]).tolist() == expected[::-1].tolist()
 
 
 def test_both_ways_describe_alike(passes, monkeypatch):
