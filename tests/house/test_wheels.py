@@ -16,7 +16,11 @@ FOLDERS = ("hooks", "tui", "tests", "samples", "bench")
 LOOK_FOR = "import sys, importlib.util as u; print([n for n in sys.argv[1:] if u.find_spec(n)])"
 
 # What a wheel has in place of a source.
-SOURCES = {"tracediff/drift/_passes.c", "tracediff_hooks/_passes.c"}
+SOURCES = {
+    "tracediff/drift/_passes.c",
+    "tracediff_hooks/_passes.c",
+    "tracediff_hooks/_xxh3.h",
+}
 COMPILED = {"tracediff": "tracediff/drift/_passes.so", "hooks": "tracediff_hooks/_passes.so"}
 
 
