@@ -137,6 +137,11 @@ class Source:
         return found if self.adapt is None else [self.adapt(values) for values in found]
 
 
+def rows_of(values: Values) -> Values:
+    """Return values of shape (n, ...) as n rows."""
+    return values.reshape(len(values), -1)
+
+
 def side_by_side(*sides: Sequence[Values]) -> Iterator[tuple[int, tuple[Values, ...]]]:
     """Cut several lists of arrays, which hold equally many values, at the same places.
 

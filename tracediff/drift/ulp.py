@@ -17,6 +17,17 @@ _INTEGERS: dict[int, tuple[Any, Any]] = {
 }
 
 
+def eps_of(dtype: str) -> float:
+    """Return the machine epsilon of a recorded dtype; 0 where it is no float."""
+    if dtype == "bfloat16":
+        return 2.0**-7
+    try:
+        kind = np.dtype(dtype)
+    except TypeError:
+        return 0.0
+    return float(np.finfo(kind).eps) if kind.kind == "f" else 0.0
+
+
 @cache
 def narrower(a: np.dtype[Any], b: np.dtype[Any]) -> np.dtype[Any]:
     """Return the float dtype of lower precision; ``a`` where either is no float."""
