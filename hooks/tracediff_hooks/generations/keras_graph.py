@@ -8,14 +8,15 @@ updating.
 """
 
 import sys
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import Any, Dict, List, Optional
 
 import numpy as np
 
 from tracediff_hooks import v1_optimizer
-from tracediff_hooks.composite import is_composite, plain_arrays
 from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.gradient_registry import gradients_of
+from tracediff_hooks.generations.graph_batch import batch_of, places_of
+from tracediff_hooks.generations.graph_fetches import Fetches
 from tracediff_hooks.generations.graph_mode import keras_of, unsupported
 from tracediff_hooks.generations.graph_optimizer import (
     decayed_rate,
@@ -24,21 +25,15 @@ from tracediff_hooks.generations.graph_optimizer import (
     slots_of,
 )
 from tracediff_hooks.generations.graph_outputs import calls_in_graph
+from tracediff_hooks.generations.metrics import listed_metrics
 from tracediff_hooks.generations.session_runs import Reader, SessionRuns
-from tracediff_hooks.names import is_model, metric_name, named_layers
+from tracediff_hooks.names import is_model, named_layers
 from tracediff_hooks.replay.in_graph import GraphPlayer
 from tracediff_hooks.session import Session
 from tracediff_hooks.state import StateTensor, weight_tensors
-from tracediff_hooks.tensors import Key, SparseRows, Value
+from tracediff_hooks.tensors import Key, Value
 
 RATE = ("learning_rate", "optimizer/learning_rate")
-
-
-class _Fetched(NamedTuple):
-    """Where a fetched tensor belongs."""
-
-    key: Key
-    part: str
 
 
 class KerasGraphHook:
@@ -50,8 +45,7 @@ class KerasGraphHook:
         self._function: Any = None
         self._plain_class: Any = None
         self._backend: Any = None
-        self._fetches: List[Any] = []
-        self._fetched: Dict[_Fetched, np.ndarray] = {}
+        self._fetches: Any = None
         self._aliases: List[Key] = []
         self._places: Dict[str, str] = {}
         self._layers: List[Any] = []
@@ -117,10 +111,7 @@ class KerasGraphHook:
         if function is None:
             return
         function.__class__ = self._plain_class
-        for tensor in self._fetches:
-            function.fetches.remove(tensor)
-            function.fetch_callbacks.pop(tensor, None)
-        self._fetches = []
+        self._fetches.remove()
         self._function = None
 
     def _instrument(self) -> None:
@@ -142,9 +133,10 @@ class KerasGraphHook:
         )
         self._function = function
         self._plain_class = type(function)
-        self._fetch_gradients(function, weights)
-        self._fetch_decayed_rate(function)
-        self._fetch_fed_tensors(function)
+        self._fetches = Fetches(function)
+        self._fetch_gradients(weights)
+        self._fetch_decayed_rate()
+        self._fetch_fed_tensors()
         self._fetch_outputs(function)
         hook = self
 
@@ -170,7 +162,7 @@ class KerasGraphHook:
             return number is not None and 1 <= number <= uids.get(stem, 0)
         return bool((number or 0) < uids.get(("", stem), 0))
 
-    def _fetch_gradients(self, function: Any, weights: List[StateTensor]) -> None:
+    def _fetch_gradients(self, weights: List[StateTensor]) -> None:
         self._aliases = []
         built = gradients_of(self._model.optimizer)
         if built is None:
@@ -186,13 +178,13 @@ class KerasGraphHook:
             name = names.get(id(variable))
             if name is None:
                 continue
-            self._fetch_gradient(function, ("gradient", name), raw)
+            self._fetches.add_gradient(("gradient", name), raw)
             if applied is raw:
                 self._aliases.append(("applied_gradient", name))
             else:
-                self._fetch_gradient(function, ("applied_gradient", name), applied)
+                self._fetches.add_gradient(("applied_gradient", name), applied)
 
-    def _fetch_decayed_rate(self, function: Any) -> None:
+    def _fetch_decayed_rate(self) -> None:
         """Fetches the learning rate of a step where only the step knows it.
 
         With `decay`, Keras 2.3 reads the step counter in a race with counting; the rate of an
@@ -204,14 +196,7 @@ class KerasGraphHook:
         else:
             rate = decayed_rate(self._model.optimizer) if self._standalone else None
         if rate is not None and not isinstance(rate, float):
-            self._fetch(function, _Fetched(RATE, "dense"), rate)
-
-    def _fetch_gradient(self, function: Any, key: Key, tensor: Any) -> None:
-        if hasattr(tensor, "indices"):
-            self._fetch(function, _Fetched(key, "values"), tensor.values)
-            self._fetch(function, _Fetched(key, "rows"), tensor.indices)
-        else:
-            self._fetch(function, _Fetched(key, "dense"), tensor)
+            self._fetches.add(RATE, rate)
 
     def _fetch_outputs(self, function: Any) -> None:
         """Fetches what the chosen layers put out."""
@@ -226,30 +211,14 @@ class KerasGraphHook:
         calls = calls_in_graph(self._layers, models, results)
         for output in choice.of(calls, self._layers):
             self._places[output.name] = output.layer
-            self._fetch(function, _Fetched(("activation", output.name), "dense"), output.value)
+            self._fetches.add(("activation", output.name), output.value)
 
-    def _fetch_fed_tensors(self, function: Any) -> None:
+    def _fetch_fed_tensors(self) -> None:
         """Inputs made from tensors are fed by nobody: they are fetched."""
         fed = {id(tensor) for tensor in self._model._feed_inputs}
         for position, tensor in enumerate(self._model.inputs or []):
             if id(tensor) not in fed:
-                key = ("input", f"input/{position}")
-                self._fetch(function, _Fetched(key, "dense"), tensor)
-
-    def _fetch(self, function: Any, place: _Fetched, tensor: Any) -> None:
-        if tensor in function.fetches:
-            previous = function.fetch_callbacks.get(tensor)
-        else:
-            previous = None
-            function.fetches.append(tensor)
-            self._fetches.append(tensor)
-
-        def keep(value: Any) -> None:
-            if previous is not None:
-                previous(value)
-            self._fetched[place] = value
-
-        function.fetch_callbacks[tensor] = keep
+                self._fetches.add(("input", f"input/{position}"), tensor)
 
     def call(self, function: Any, inputs: Any) -> Any:
         """One step: state, the framework's own call, state."""
@@ -262,7 +231,7 @@ class KerasGraphHook:
         if not self._session.alive:
             return function(inputs)
         guard = self._session.guard
-        self._fetched = {}
+        self._fetches.begin()
         batch = guard(self._batch, inputs)
         before = guard(self._before)
         rate = guard(learning_rate_of, self._model.optimizer, self._backend, self._read_rate)
@@ -274,10 +243,10 @@ class KerasGraphHook:
         self, batch: Dict[Key, np.ndarray], before: Dict[Key, np.ndarray], rate: Any, outputs: Any
     ) -> None:
         observed: Dict[Key, Value] = dict(batch)
-        observed.update(self._gradients())
+        observed.update(self._fetches.values())
         values = outputs if isinstance(outputs, (list, tuple)) else [outputs]
         observed["loss", "loss"] = np.array(values[0])
-        observed.update(self._metrics(values[1:]))
+        observed.update(listed_metrics(self._model, self._layers, values[1:]))
         if rate is not None:
             observed.setdefault(RATE, rate)
         self._session.step(
@@ -292,77 +261,12 @@ class KerasGraphHook:
             places=self._places,
         )
 
-    def _gradients(self) -> Dict[Key, Value]:
-        found: Dict[Key, Value] = {}
-        for place, value in self._fetched.items():
-            if place.part == "dense":
-                found.update(plain_arrays(place.key, value, np.asarray))
-            elif place.part == "values":
-                rows = np.array(self._fetched[_Fetched(place.key, "rows")], np.int64)
-                found[place.key] = SparseRows(np.asarray(value), rows)
-        return found
-
-    def _metrics(self, values: Any) -> Dict[Key, np.ndarray]:
-        model = self._model
-        outputs = [n for n in getattr(model, "output_names", []) if len(model.output_names) > 1]
-        renamed = {str(entry.layer.name): entry.name for entry in self._layers}
-        found: Dict[Key, np.ndarray] = {}
-        for name, value in zip(model.metrics_names[1:], values):
-            if any(name == output + "_loss" for output in outputs):
-                continue
-            canonical = name
-            for output in outputs:
-                if name.startswith(output + "_") and output in renamed:
-                    canonical = renamed[output] + name[len(output) :]
-                    break
-            found["metric", "metric/" + metric_name(canonical)] = np.array(value)
-        return found
-
     def places(self) -> Dict[int, Key]:
-        """Which part of a batch each placeholder of the train function takes, by identity.
-
-        Told by position, as Keras feeds them: an evaluation without sample weights gives the model
-        other placeholders for them, and the train function keeps those that it was built with.
-        """
-        model = self._model
-        targets = len(model._feed_targets)
-        known = [("input", position) for position in self._input_positions()]
-        known += [("label", position) for position in range(targets)]
-        # Behind the sample weights stands the learning phase, which is the only scalar.
-        rest = [tensor for tensor in self._function.inputs[len(known) :] if tensor.shape.ndims != 0]
-        known += [("sample_weight", position) for position in range(len(rest))]
-        return {
-            id(tensor): (role, f"{role}/{position}")
-            for tensor, (role, position) in zip(self._function.inputs, known)
-        }
+        """Which part of a batch each placeholder of the train function takes, by identity."""
+        return places_of(self._model, self._function)
 
     def _batch(self, inputs: Any) -> Dict[Key, np.ndarray]:
-        places = self.places()
-        found: Dict[Key, np.ndarray] = {}
-        for tensor, value in zip(self._function.inputs, inputs):
-            key = places.get(id(tensor))
-            if key is None or value is None:
-                continue
-            if hasattr(value, "graph"):
-                # A batch of tf.data is a tensor until the step runs: it is fetched with the step.
-                if _Fetched(key, "dense") not in self._fetched and value not in self._fetches:
-                    self._fetch(self._function, _Fetched(key, "dense"), value)
-                continue
-            if is_composite(value):
-                found.update(plain_arrays(key, value, np.asarray))
-                continue
-            array = np.array(value, dtype=tensor.dtype.as_numpy_dtype)
-            if key[0] == "sample_weight" and (array == 1).all():
-                continue  # the framework feeds ones where the user gave none
-            found[key] = array
-        return found
-
-    def _input_positions(self) -> Sequence[int]:
-        fed = self._model._feed_inputs
-        known = [id(tensor) for tensor in self._model.inputs or []]
-        if all(id(tensor) in known for tensor in fed):
-            return [known.index(id(tensor)) for tensor in fed]
-        return range(len(fed))
+        return batch_of(self.places(), self._function, inputs, self._fetches)
 
     def _before(self) -> Dict[Key, np.ndarray]:
         keys = {tensor.key for tensor in self._state}

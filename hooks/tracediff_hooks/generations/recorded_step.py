@@ -11,7 +11,7 @@ import numpy as np
 from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.generation import Generation
 from tracediff_hooks.generations.hand_written import HandWrittenLoop
-from tracediff_hooks.generations.logs_metrics import metrics
+from tracediff_hooks.generations.metrics import logged_metrics
 from tracediff_hooks.generations.optimizers import Optimizers, may_skip, scales_the_loss
 from tracediff_hooks.generations.reading import Reader
 from tracediff_hooks.generations.replicas import Copies
@@ -140,7 +140,7 @@ class RecordedStep(Generation):
                 "scaled-gradients",
                 "the loss is scaled, and raw gradients are those of the scaled loss",
             )
-        observed.update(metrics(self._model, self._layers, logs))
+        observed.update(logged_metrics(self._model, self._layers, logs))
         observed.update(told or {})
         used = {name + "/learning_rate" for name, _ in optimizers}
         observed.update({key: rate for key, rate in rates.items() if key[1] in used})

@@ -279,9 +279,9 @@ def error_inside_the_step(bench):
 def error_where_a_gradient_is_seen(bench):
     """In the midst of the framework's own step, called by its optimizer."""
     if bench.kit.graph:
-        from tracediff_hooks.generations.keras_graph import KerasGraphHook
+        from tracediff_hooks.generations.graph_fetches import Fetches
 
-        owner, name = KerasGraphHook, "_gradients"
+        owner, name = Fetches, "values"
     else:
         from tracediff_hooks.generations.step_taps import StepTaps
 
