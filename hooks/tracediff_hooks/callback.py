@@ -120,6 +120,7 @@ class TraceCallback:
         self._activations = activations if OutputChoice(activations) else False
         self._session: Optional[Session] = None
         self._hook: Any = None
+        self._training = False
         self.params: Mapping[str, Any] = {}
         self.model: Any = None
         self.validation_data: Any = None
@@ -137,6 +138,7 @@ class TraceCallback:
         self.model = model
         if self._hook is not None:
             self.stop("interrupted")  # the fit before this one never ended
+        self._training = False
         if self._session is None:
             self._session = Session(self._recorder, activations=self._activations)
             if self._replay is not None:
@@ -229,15 +231,21 @@ class TraceCallback:
         Args:
             status: ``complete`` or ``interrupted``.
         """
-        hook, self._hook = self._hook, None
-        if hook is not None and self._session is not None:
-            self._session.clean_up(hook.detach)
-            for layer in self._switched:
-                switch_on(layer)
-            self._switched = []
-            if _attached.get(self.model, _nothing)() is hook:
-                del _attached[self.model]
+        if self._take_off() and self._session is not None:
             self._session.guard(self._session.end_fit, status)
+
+    def _take_off(self) -> bool:
+        """Takes the hook off the model; False where there is none."""
+        hook, self._hook = self._hook, None
+        if hook is None or self._session is None:
+            return False
+        self._session.clean_up(hook.detach)
+        for layer in self._switched:
+            switch_on(layer)
+        self._switched = []
+        if _attached.get(self.model, _nothing)() is hook:
+            del _attached[self.model]
+        return True
 
     @contextlib.contextmanager
     def fitting(self) -> Iterator[None]:
@@ -288,14 +296,28 @@ class TraceCallback:
     def _implements_predict_batch_hooks(self) -> bool:
         return False
 
-    def on_train_begin(self, logs: Optional[Dict[str, Any]] = None) -> None:
-        """Nothing: the hook was attached in `set_model`, before the framework's step was built."""
+    def on_train_begin(
+        self,
+        logs: Optional[Dict[str, Any]] = None,  # noqa: ARG002 - the frameworks pass it
+    ) -> None:
+        """Takes note that it is a fit; the hook was attached in `set_model`, ahead of the step."""
+        self._training = True
+
+    def on_test_end(
+        self,
+        logs: Optional[Dict[str, Any]] = None,  # noqa: ARG002 - the frameworks pass it
+    ) -> None:
+        """Takes the hook off again, where `evaluate` or `predict` was given this callback."""
+        if not self._training and not (self._session is not None and self._session.whole):
+            self._take_off()
+
+    on_predict_end = on_test_end
 
     def _ignore(self, *args: Any, **kwargs: Any) -> None:
         """What the frameworks tell of batches, of testing and of predicting is not needed."""
 
     _ignore._is_default = True  # type: ignore[attr-defined]
     on_batch_begin = on_batch_end = on_train_batch_begin = on_train_batch_end = _ignore
-    on_test_begin = on_test_end = on_test_batch_begin = on_test_batch_end = _ignore
-    on_predict_begin = on_predict_end = on_predict_batch_begin = on_predict_batch_end = _ignore
+    on_test_begin = on_test_batch_begin = on_test_batch_end = _ignore
+    on_predict_begin = on_predict_batch_begin = on_predict_batch_end = _ignore
     on_epoch_end = _ignore

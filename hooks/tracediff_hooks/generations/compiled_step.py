@@ -11,9 +11,12 @@ from typing import Any, Callable, Dict, Iterator, List
 
 from tracediff_hooks.generations.hand_written import HandWrittenLoop
 from tracediff_hooks.generations.layer_calls import layer_calls
+from tracediff_hooks.generations.metrics import UNNAMED_LOGS, are_named
+from tracediff_hooks.generations.own_attributes import OwnAttributes, trains_a_batch_amid_a_fit
 from tracediff_hooks.generations.recorded_step import RecordedStep
 from tracediff_hooks.generations.replicas import ReplicaTaps, replicas_of, unsupported
-from tracediff_hooks.generations.step_taps import TAPS, set_plainly, take_off
+from tracediff_hooks.generations.step_taps import TAPS, set_plainly
+from tracediff_hooks.generations.unknown_optimizers import probe_unknown
 from tracediff_hooks.replay.in_step import StepPlayer
 from tracediff_hooks.session import Session
 from tracediff_hooks.tensors import Key
@@ -26,6 +29,7 @@ class CompiledStepHook(RecordedStep):
         super().__init__(model, session)
         self._plain_train_function: Any = None
         self._plain_train_step: Any = None
+        self._own = OwnAttributes(model)
         self._expected = False
         self._attached = False
         self._tracing = 0
@@ -61,6 +65,7 @@ class CompiledStepHook(RecordedStep):
             # The framework's own methods call these, in the midst of a step.
             method = functools.partial(getattr(type(self._taps), name), self._taps)
             setattr(self._taps, name, functools.partial(self._session.guard, method))
+        self._own = OwnAttributes(model)
         self._plain_train_step = model.train_step
         set_plainly(model, "train_step", self._tapped(model.train_step))
         set_plainly(model, "make_train_function", self._make_train_function)
@@ -89,14 +94,15 @@ class CompiledStepHook(RecordedStep):
         self._attached = False
         if self._loop is not None:
             self._loop.detach()
-        for name in ("train_step", "make_train_function"):
-            take_off(self._model, name)
+        self._own.put_back()
         self._put_back()
 
     def _make_train_function(self, *args: Any, **kwargs: Any) -> Any:
         if self._session.whole and self._has_step():
             return self._model.train_function
         if not self._expected and not self._session.whole:
+            if self._has_step() and trains_a_batch_amid_a_fit(self._model):
+                return self._model.train_function
             # An exception ended the fit that attached this hook; this is another one.
             self.detach()
             return self._model.make_train_function(*args, **kwargs)
@@ -119,7 +125,8 @@ class CompiledStepHook(RecordedStep):
             with self.collecting():
                 logs = train_step(data)
             taps = self._taps.alike(self._session.guard(self.outputs, data))
-            if not isinstance(logs, dict) or taps is None:
+            # The framework sorts the names of logs, which names of several kinds refuse.
+            if not are_named(logs) or taps is None:
                 return logs
             logs = dict(logs)
             logs[TAPS] = taps
@@ -151,15 +158,23 @@ class CompiledStepHook(RecordedStep):
                 stack = self._probed
                 if self._session.choice:
                     stack.enter_context(layer_calls(self._layer_class(), self._taps.saw_call))
-                self.probed = [optimizer for _, optimizer in self.optimizers()]
+                self.probed = [optimizer for _, optimizer in self._updating()]
                 for optimizer in self.probed:
-                    self._probe_optimizer(stack, optimizer)
+                    self._session.guard(self._watch_optimizer, stack, optimizer)
                 stack.enter_context(self._probes())
             yield
         finally:
             self._tracing -= 1
             if self._tracing == 0:
                 self._probed.close()
+
+    def _watch_optimizer(self, stack: contextlib.ExitStack, optimizer: Any) -> None:
+        """Watches an optimizer of whatever class."""
+        if self._knows(optimizer):
+            self._probe_optimizer(stack, optimizer)
+        else:
+            event = self._session.event
+            probe_unknown(stack, optimizer, taps=self._taps, used=self.used, event=event)
 
     def outputs(self, data: Any) -> Dict[str, Any]:
         """What the step that was noted last is to return besides its own result."""
@@ -191,8 +206,5 @@ class CompiledStepHook(RecordedStep):
             taps = logs.pop(TAPS)
             guard(self.record, taps, before, rates, logs)
         elif self._session.alive:
-            self._session.event(
-                "not-recorded",
-                "a custom train_step returned no logs, so its steps are not recorded",
-            )
+            self._session.event("not-recorded", UNNAMED_LOGS)
         return logs

@@ -42,7 +42,9 @@ class Keras3Hook(CompiledStepHook):
         optimizer = optimizers[0][1] if len(optimizers) == 1 else None
         # A subclassed model whose `build` was called says so before its layers have weights.
         built = all(getattr(layer, "built", True) for layer in model._flatten_layers())
-        if built and optimizer is not None and not optimizer.built:
+        # A step of the script's own may train some of the weights, and have slots of these alone.
+        own = self._own.has("train_step") or not _is_of_keras(type(model).train_step)
+        if built and not own and optimizer is not None and not optimizer.built:
             # Slots made inside the first trace have no value before the step has run. The JAX
             # trainer of Keras builds the optimizer at this point, too.
             with contextlib.ExitStack() as stack:
@@ -59,7 +61,7 @@ class Keras3Hook(CompiledStepHook):
         # reads the number while it builds the function, later versions also while it traces it,
         # which is at the first call.
         with replaced(model, "steps_per_execution", 1):
-            type(model).make_train_function(model, force=True)
+            self._own.make_train_function()
         function = model.train_function
 
         group = Group(self._tensorflow, steps, replicas=self.replicas)
@@ -90,7 +92,7 @@ class Keras3Hook(CompiledStepHook):
         with contextlib.ExitStack() as stack:
             stack.enter_context(replaced(model, "train_step", self._plain_train_step))
             stack.enter_context(replaced(model, "train_function", None))
-            type(model).make_train_function(model, force=True)
+            self._own.make_train_function()
             return model.train_function
 
     @contextlib.contextmanager
@@ -283,6 +285,10 @@ def _slots(name: str, optimizer: Any, weights: Sequence[StateTensor]) -> List[St
             found.append(optimizer_tensor(own, variable, _dtype, owner=name))
     found.append(optimizer_tensor("iteration", owner._iterations, _dtype, owner=name))
     return found
+
+
+def _is_of_keras(method: Any) -> bool:
+    return str(method.__module__).startswith("keras.src.")
 
 
 def _tensor_names(model: Any, attribute: str) -> Optional[List[str]]:

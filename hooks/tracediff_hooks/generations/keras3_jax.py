@@ -13,6 +13,7 @@ import numpy as np
 from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.jax_taps import JaxTaps, State
 from tracediff_hooks.generations.keras3 import Keras3Hook
+from tracediff_hooks.generations.metrics import UNNAMED_LOGS, are_named
 from tracediff_hooks.generations.optimizers import scales_the_loss
 from tracediff_hooks.generations.step_taps import TAPS, StepTaps, replaced
 from tracediff_hooks.replay.in_jax import JaxPlayer
@@ -75,7 +76,7 @@ class Keras3JaxHook(Keras3Hook):
         steps = model.steps_per_execution
         # Inside the framework's own loop over steps only the last of a group could be seen.
         with replaced(model, "steps_per_execution", 1):
-            type(model).make_train_function(model, force=True)
+            self._own.make_train_function()
         function = model.train_function
 
         def train_function(state: State, iterator: Any) -> Any:
@@ -95,7 +96,7 @@ class Keras3JaxHook(Keras3Hook):
             with self.collecting(self._taps.collect_from(state)):
                 logs, after = train_step(state, data)
             taps = self._session.guard(self.outputs, data)
-            if isinstance(logs, dict) and taps is not None:
+            if are_named(logs) and taps is not None:
                 logs = dict(logs)
                 logs[TAPS] = taps
             return logs, after
@@ -166,10 +167,7 @@ class Keras3JaxHook(Keras3Hook):
         logs, after = function(state, iterator)
         if not isinstance(logs, dict) or TAPS not in logs:
             if self._session.alive:
-                self._session.event(
-                    "not-recorded",
-                    "a custom train_step returned no logs, so its steps are not recorded",
-                )
+                self._session.event("not-recorded", UNNAMED_LOGS)
             return logs, after
         logs = dict(logs)
         taps = logs.pop(TAPS)

@@ -95,7 +95,7 @@ class Keras3TorchHook(Keras3Hook):
 
     def _compile(self) -> Callable[[Any], Any]:
         model = self._model
-        type(model).make_train_function(model, force=True)
+        self._own.make_train_function()
         function = model.train_function
         return lambda data: self._call(function, data)
 

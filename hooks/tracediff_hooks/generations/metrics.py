@@ -3,12 +3,22 @@
 Losses are left out: the frameworks report running means of them.
 """
 
-from typing import Any, Dict, Mapping, Sequence
+from typing import Any, Dict, Iterator, Mapping, Sequence, Tuple
 
 import numpy as np
 
 from tracediff_hooks.names import metric_name
 from tracediff_hooks.tensors import Key
+
+UNNAMED_LOGS = (
+    "a custom train_step returned no dictionary of logs by their names, so its steps are not "
+    "recorded"
+)
+
+
+def are_named(logs: Any) -> bool:
+    """Whether a step has returned logs by name, to which another entry can be added."""
+    return isinstance(logs, dict) and all(isinstance(name, str) for name in logs)
 
 
 def logged_metrics(
@@ -18,13 +28,22 @@ def logged_metrics(
     outputs = list(getattr(model, "output_names", None) or [])
     prefixes = _prefixes(outputs, layers)
     found: Dict[Key, np.ndarray] = {}
-    for name, value in logs.items():
+    for name, value in _flat(logs):
         if name == "loss" or (name.endswith("_loss") and name[: -len("_loss")] in outputs):
             continue
         array = np.array(value.numpy() if hasattr(value, "numpy") else value)
         if array.dtype.kind in "biuf":
             found[_key(name, prefixes)] = array
     return found
+
+
+def _flat(logs: Mapping[str, Any]) -> Iterator[Tuple[str, Any]]:
+    """Each entry by its own name, those of dictionaries inside too, as Keras 3 reports them."""
+    for name, value in logs.items():
+        if isinstance(value, dict):
+            yield from _flat(value)
+        else:
+            yield str(name), value
 
 
 def listed_metrics(

@@ -20,6 +20,8 @@ from tracediff_hooks.session import Session
 from tracediff_hooks.state import StateIndex, StateTensor
 from tracediff_hooks.tensors import Key, Value
 
+NO_RATE = "the optimizer {} has no learning rate under that name, so none is recorded"
+
 
 class RecordedStep(Generation):
     """Reads the state of a model between its steps, and records each step that was watched."""
@@ -52,8 +54,16 @@ class RecordedStep(Generation):
 
     def optimizers(self) -> List[Tuple[str, Any]]:
         """The optimizers that update the model, by name; until a step was seen, that may do so."""
+        return [one for one in self._updating() if self._knows(one[1])]
+
+    def _updating(self) -> List[Tuple[str, Any]]:
+        """The same, with those that are none of the framework's."""
         others = self._loop.optimizers if self._loop is not None else ()
         return self._optimizers(others, self.used)
+
+    def _knows(self, optimizer: Any) -> bool:
+        """Whether an optimizer is of the framework's own classes."""
+        return isinstance(optimizer, tuple(owner for owner, _ in self._update_methods()))
 
     def before(self) -> Tuple[Dict[Key, np.ndarray], Dict[Key, Value]]:
         """What has to be read before a step: the state, and the rates that it will use."""
@@ -68,6 +78,8 @@ class RecordedStep(Generation):
             rate = self._learning_rate(optimizer)
             if rate is not None:
                 rates[key] = rate
+            else:
+                self._session.event("not-recorded", NO_RATE.format(type(optimizer).__name__))
         state, values = self._before(list(variables.values()))
         rates.update((key, np.array(value)) for key, value in zip(variables, values))
         return state, rates
@@ -131,7 +143,7 @@ class RecordedStep(Generation):
         for tensor in self._state if self._created else ():
             if tensor.key not in before and id(tensor.variable) in self._created:
                 before[tensor.key] = self._created[id(tensor.variable)]
-        optimizers = self.optimizers()
+        optimizers = self._updating()
         observed, aliases = self._taps.values(taps, self._index().weight_names)
         for kind, message in self._taps.unrecordable:
             self._session.event(kind, message)

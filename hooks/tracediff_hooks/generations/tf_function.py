@@ -83,8 +83,7 @@ class TfFunctionHook(CompiledStepHook):
     def _one_step(self) -> Callable[[Any], Any]:
         """The framework's function for one step, new or of an earlier recording."""
         kept, self._earlier = self._earlier, None
-        model = self._model
-        self._step = type(model).make_train_function(model) if kept is None else kept.function
+        self._step = self._own.make_train_function() if kept is None else kept.function
         return self._step  # type: ignore[no-any-return]
 
     def _compile(self) -> Callable[[Any], Any]:
@@ -246,6 +245,8 @@ class TfFunctionHook(CompiledStepHook):
         plain = self._rate_variable(optimizer)
         if plain is not None:
             return np.array(view(plain))
+        if "learning_rate" not in optimizer._hyper:
+            return None
         return np.array(optimizer._decayed_lr(self._tensorflow.float32).numpy())
 
     def _rate_variable(self, optimizer: Any) -> Any:

@@ -1,0 +1,175 @@
+"""Ways that few scripts take are recorded as the common ones, or it is said what is not.
+
+Methods that a script has put on its model, steps with logs and optimizers of their own, what
+happens amid a fit. `programs/uncommon_ways.py` trains each once without the recorder and once with
+it.
+"""
+
+from __future__ import annotations
+
+import pytest
+from support.stacks import flavours
+from support.ways import (
+    ALL,
+    GRAPH,
+    TF2,
+    WEIGHTS,
+    Ways,
+    assert_batches,
+    assert_true,
+    batches_of,
+    close,
+    one_step,
+    only,
+    problem,
+    values,
+)
+
+STEPS = 6
+
+
+@pytest.fixture(scope="module", params=flavours(*ALL))
+def ways(request, tmp_path_factory):
+    return Ways("uncommon_ways.py", request.param, tmp_path_factory.mktemp(request.param))
+
+
+def events(run, kind):
+    return [event["message"] for event in run.about["events"] if event["kind"] == kind]
+
+
+def assert_undisturbed(way):
+    assert way.facts["same_weights"]
+    assert way.facts["left_behind"] == []
+
+
+def assert_recorded(way, **options):
+    """Every step is there and true, and the training was not disturbed."""
+    assert_undisturbed(way)
+    assert_batches(way.run, batches_of(*problem()))
+    assert_true(way, **options)
+
+
+def gradients_follow(run, share=1.0):
+    """Whether each step's gradients are those of the data that were fed, times a factor."""
+    for step, (x, y) in enumerate(batches_of(*problem())):
+        weights = [run.read(run.tensor("weight", name), step) for name in WEIGHTS]
+        for name, slope in zip(WEIGHTS, one_step(weights, x, y).gradients, strict=True):
+            for role in ("gradient", "applied_gradient"):
+                close(run.read(run.tensor(role, name), step), share * slope)
+
+
+@only(*TF2)
+@pytest.mark.way("a `train_step` that a script has put on its model", "recorded", *TF2)
+def test_a_step_put_on_the_model_is_recorded_and_stays_there(ways):
+    # Given a model on which the script has put a step of its own, recorded for one fit of two
+    way = ways["step_put_on_the_model"]
+    # Then the second fit trains by that step, too
+    assert way.facts["kept"] == [True, True]
+    assert way.facts["same_weights"]
+    assert way.run.steps == STEPS
+    gradients_follow(way.run, share=3.0)
+
+
+@only(*TF2)
+@pytest.mark.way("a `make_train_function` of the model's own", "recorded", *TF2)
+def test_a_train_function_of_the_models_own(ways):
+    # Given a class whose make_train_function takes no arguments
+    way = ways["train_function_of_its_own"]
+    assert way.facts["made"] == 2
+    assert_recorded(way)
+
+
+@only(*TF2)
+@pytest.mark.way("custom `train_step` that trains some weights only", "recorded", *TF2)
+def test_a_step_that_trains_some_weights_only(ways):
+    # Given a step that gives the optimizer the weights of the last layer
+    way = ways["head_alone"]
+    assert_undisturbed(way)
+    # Then the optimizer has made as many variables as without the recorder
+    plain, recorded = way.facts["counts"]
+    assert plain == recorded
+    # and slots of those weights, from before the first step on, and of no others
+    slots = {t.name for t in way.run.tensors if t.role == "slot" and t.layer is not None}
+    assert slots == {f"out/{weight}/{slot}" for weight in ("kernel", "bias") for slot in "mv"}
+    assert not way.run.read(way.run.tensor("slot", "out/kernel/m"), 0).any()
+    assert {t.name for t in way.run.tensors if t.role == "gradient"} == {"out/kernel", "out/bias"}
+
+
+@only("keras3")
+@pytest.mark.way("custom `train_step` with logs that have no names", "said: not recorded", "keras3")
+def test_logs_without_names_are_said(ways):
+    # Given a step whose logs are numbered, which cannot be carried beside named ones
+    way = ways["logs_by_number"]
+    # Then training is what it was, and no trace is begun
+    assert_undisturbed(way)
+    assert not way.trace.exists()
+
+
+@only(*TF2)
+def test_logs_in_dictionaries_are_metrics(ways):
+    way = ways["logs_in_dictionaries"]
+    assert_undisturbed(way)
+    own, twice = (values(way.run, "metric", f"metric/{name}") for name in ("own", "twice"))
+    assert [2 * value for value in own] == twice
+
+
+@only(*TF2)
+@pytest.mark.way(
+    "an optimizer that is none of Keras's", "recorded; said: no slots, no learning rate", *TF2
+)
+def test_an_optimizer_of_the_script(ways):
+    # Given a step that updates by something that merely has `apply_gradients`
+    way = ways["optimizer_of_the_script"]
+    assert_undisturbed(way)
+    # Then gradients are recorded, and what is not is said
+    gradients_follow(way.run)
+    assert any("_Around, which is no optimizer" in m for m in events(way.run, "not-recorded"))
+    assert not [t for t in way.run.tensors if t.role in ("slot", "learning_rate")]
+
+
+@only("tf2.3")
+def test_an_optimizer_of_tensorflow_1(ways):
+    way = ways["optimizer_of_tensorflow_1"]
+    assert_undisturbed(way)
+    gradients_follow(way.run)
+    assert any("TFOptimizer" in message for message in events(way.run, "not-recorded"))
+
+
+@only("tf2.3")
+def test_an_optimizer_without_a_learning_rate(ways):
+    # Given an optimizer whose one hyperparameter is called otherwise
+    way = ways["optimizer_without_a_rate"]
+    assert_undisturbed(way)
+    gradients_follow(way.run)
+    assert any("Descent has no learning rate" in m for m in events(way.run, "not-recorded"))
+
+
+@pytest.mark.way("`evaluate` and `predict` that are given the callback", "no steps", *ALL)
+def test_evaluations_that_are_given_the_callback(ways):
+    # Given evaluations around one fit that has the callback, and another fit that has not
+    way = ways["evaluated_with_the_callback"]
+    assert_undisturbed(way)
+    # Then nothing stays on the model between them, and the one fit alone is recorded
+    assert way.facts["attached"] == [False] * 4
+    assert way.run.steps == STEPS
+    assert way.run.status == "complete"
+    assert_batches(way.run, batches_of(*problem()))
+
+
+@only(*GRAPH, *TF2)
+@pytest.mark.way("`train_on_batch` from a callback amid a `fit`", "recorded", *GRAPH, *TF2)
+def test_a_batch_trained_amid_a_fit(ways):
+    # Given a callback that trains a batch of its own between two epochs
+    way = ways["batch_amid_a_fit"]
+    assert_undisturbed(way)
+    # Then it is a step between theirs
+    x, y = problem()
+    steps = batches_of(x, y)
+    steps.insert(3, (x[:4], y[:4]))
+    assert way.run.steps == len(steps)
+    for step, (rows, labels) in enumerate(steps):
+        assert (way.run.read(way.run.tensor("input", "input/0"), step) == rows).all()
+        weights = [way.run.read(way.run.tensor("weight", name), step) for name in WEIGHTS]
+        for name, slope in zip(WEIGHTS, one_step(weights, rows, labels).gradients, strict=True):
+            close(way.run.read(way.run.tensor("gradient", name), step), slope)
+    assert way.run.external_changes() == ()
