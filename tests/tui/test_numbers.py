@@ -12,7 +12,7 @@ from support.screens import press, settle, status, text
 
 from tracediff.compare import examine
 from tracediff.compare.parts import measure
-from tracediff.report.comparison import phrases, to_json
+from tracediff.report.comparison import numbers, phrases, to_json
 from tracediff.trace import open_trace
 from tracediff_tui import palette
 from tracediff_tui.views import findings, overview, places, steps
@@ -133,6 +133,6 @@ async def test_the_screens_print_the_digits_of_the_text_report(digits, begin):
         assert phrases.place(first) in text(app)
         await press(app, pilot, "2")
         row = next(line for line in app.screen.lines if line.spot == places.first_spot(digits))
-        assert phrases.number(first.relative_l2) in row.cells
-        assert phrases.whole(first.max_ulp) in row.cells
+        assert numbers.number(first.relative_l2) in row.cells
+        assert numbers.whole(first.max_ulp) in row.cells
         assert phrases.size(first) in status(app)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from tracediff.model import Comparison, DriftRow
+from tracediff.report.comparison import _numbers as numbers
 from tracediff.report.comparison import _phrases as phrases
 from tracediff.report.terminal import printable
 
@@ -44,7 +45,7 @@ def _message(row: DriftRow) -> str:
     drift = row.relative_l2
     return (
         f"diverges at step {row.first_significant_step}; relative L2 at most "
-        f"{phrases.number(drift.max)}, largest difference {phrases.number(row.max_abs)}"
+        f"{numbers.number(drift.max)}, largest difference {numbers.number(row.max_abs)}"
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from tracediff.model import Comparison
 from tracediff.report.comparison import _lockstep as lockstep
 from tracediff.report.comparison import _phrases as phrases
+from tracediff.report.comparison import _tables as tables
 from tracediff.report.markdown import escaped
 
 _ROWS = 40
@@ -66,19 +67,19 @@ def _lines(comparison: Comparison) -> Iterator[str]:
 
 
 def _layers(comparison: Comparison) -> Iterator[str]:
-    rows = phrases.ranked_layers(comparison.layers)
+    rows = tables.ranked_layers(comparison.layers)
     if rows:
-        yield from ("", "### Drift by layer", "", f"{phrases.LAYERS}.", "")
-        cells = [phrases.layer_cells(row) for row in rows]
-        yield from _table(cells, phrases.LAYER_HEADER, phrases.LAYER_ALIGN)
+        yield from ("", "### Drift by layer", "", f"{tables.LAYERS}.", "")
+        cells = [tables.layer_cells(row) for row in rows]
+        yield from _table(cells, tables.LAYER_HEADER, tables.LAYER_ALIGN)
 
 
 def _drift(comparison: Comparison) -> Iterator[str]:
-    rows = phrases.ranked(comparison.drift)
+    rows = tables.ranked(comparison.drift)
     if rows:
         yield from ("", "### Drift", "")
-        cells = [phrases.drift_cells(row) for row in rows]
-        yield from _table(cells, phrases.DRIFT_HEADER, phrases.DRIFT_ALIGN)
+        cells = [tables.drift_cells(row) for row in rows]
+        yield from _table(cells, tables.DRIFT_HEADER, tables.DRIFT_ALIGN)
 
 
 def _table(cells: Sequence[Sequence[str]], header: Sequence[str], align: str) -> Iterator[str]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from tracediff.model import Comparison, Finding, Unpaired
 from tracediff.report.comparison import _lockstep as lockstep
 from tracediff.report.comparison import _phrases as phrases
+from tracediff.report.comparison import _tables as tables
 from tracediff.report.terminal import Style, printable, shorten, table
 
 _LEAST_WIDTH = 80
@@ -114,30 +115,30 @@ class _Report:
             yield from self._wrapped(printable(sentence), first="     - ", rest="       ")
 
     def _layers(self) -> Iterator[str]:
-        rows = phrases.ranked_layers(self.comparison.layers)
+        rows = tables.ranked_layers(self.comparison.layers)
         if not rows:
             return
         yield from self._section(
             "Drift by layer (relative L2 of its tensors together, the largest)"
         )
         yield from self._table(
-            [phrases.layer_cells(row) for row in rows[:_LINES]],
-            header=phrases.LAYER_HEADER,
-            align=phrases.LAYER_ALIGN,
-            spare=phrases.LAYER_SPARE,
+            [tables.layer_cells(row) for row in rows[:_LINES]],
+            header=tables.LAYER_HEADER,
+            align=tables.LAYER_ALIGN,
+            spare=tables.LAYER_SPARE,
         )
         if len(rows) > _LINES:
             yield f"  ... {len(rows) - _LINES} more, --format json has all"
 
     def _drift(self) -> Iterator[str]:
-        rows = phrases.ranked(self.comparison.drift)
+        rows = tables.ranked(self.comparison.drift)
         if rows:
             yield from self._section("Drift (relative L2 by tensor; steps where it first differs)")
             yield from self._table(
-                [phrases.drift_cells(row) for row in rows[:_ROWS]],
-                header=phrases.DRIFT_HEADER,
-                align=phrases.DRIFT_ALIGN,
-                spare=phrases.DRIFT_SPARE,
+                [tables.drift_cells(row) for row in rows[:_ROWS]],
+                header=tables.DRIFT_HEADER,
+                align=tables.DRIFT_ALIGN,
+                spare=tables.DRIFT_SPARE,
             )
             if len(rows) > _ROWS:
                 yield f"  ... {len(rows) - _ROWS} more, --format json has all"

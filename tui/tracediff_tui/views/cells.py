@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tracediff.compare import Examination
 from tracediff.compare.parts import Judged
-from tracediff.report.comparison import phrases
+from tracediff.report.comparison import numbers, tables
 from tracediff_tui.views.kept import estimate_words
 from tracediff_tui.views.places import Shown, cells_of
 
@@ -31,21 +31,21 @@ def cell_words(judged: Judged, step: int, shown: Shown = "after") -> list[str]:
     apart = float(cell["relative_l2"])
     word = "beyond" if significant else "within"
     if significant and apart >= tolerance > 0.0:
-        word = f"{phrases.number(apart / tolerance)} times"
-    allowed = phrases.number(float(tolerance), digits=2)
+        word = f"{numbers.number(apart / tolerance)} times"
+    allowed = numbers.number(float(tolerance), digits=2)
     if cell["at_least"]:
         if not significant:
             word = "as far as digests tell within"
         return [
-            f"rel at least {phrases.number(apart)}, {word} rounding ({allowed})",
+            f"rel at least {numbers.number(apart)}, {word} rounding ({allowed})",
             "a lower bound, from statistics: values were not kept",
         ]
-    words = [f"rel {phrases.number(apart)}, {word} rounding ({allowed})"]
+    words = [f"rel {numbers.number(apart)}, {word} rounding ({allowed})"]
     if cell["estimated"]:
         return [*words, estimate_words(cell)]
     if judged.track.floats:
-        words.append(f"{phrases.whole(int(cell['max_ulp']))} ulp")
-    words.append(f"abs {phrases.number(float(cell['max_abs']))}")
+        words.append(f"{numbers.whole(int(cell['max_ulp']))} ulp")
+    words.append(f"abs {numbers.number(float(cell['max_abs']))}")
     words.append(f"{int(cell['different'])}/{int(cell['size'])} differ")
     return words
 
@@ -55,6 +55,6 @@ def layer_words(found: Examination, layer: str) -> str | None:
     row = next((one for one in found.comparison.layers if one.layer == layer), None)
     if row is None:
         return None
-    cells = zip(phrases.LAYER_HEADER, phrases.layer_cells(row), strict=True)
+    cells = zip(tables.LAYER_HEADER, tables.layer_cells(row), strict=True)
     words = [f"{title} {cell}" for title, cell in cells if cell not in ("", "-")]
     return " · ".join(words if row.first_step is not None else [words[0], "equal"])

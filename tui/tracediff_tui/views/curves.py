@@ -11,7 +11,7 @@ import numpy as np
 from rich.text import Text
 
 from tracediff.errors import NotKept
-from tracediff.report.comparison import phrases
+from tracediff.report.comparison import numbers
 from tracediff.trace import Run
 from tracediff_tui.palette import BLUE, ORANGE
 from tracediff_tui.widgets.charts import sparkline
@@ -44,7 +44,7 @@ class Curve:
         if not (0 <= step < len(self.kept) and self.kept[step]):
             return "-"
         value = float(self.values[step])
-        return phrases.number(value, digits=digits) if math.isfinite(value) else f"{value}"
+        return numbers.number(value, digits=digits) if math.isfinite(value) else f"{value}"
 
 
 def curve(run: Run, role: str, steps: int, *, cancelled: object = None) -> Curve | None:

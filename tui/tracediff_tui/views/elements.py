@@ -11,7 +11,7 @@ import numpy as np
 from tracediff.compare import Examination
 from tracediff.compare.parts import Drift, measure, squeezed, ulp_distance
 from tracediff.errors import NotKept
-from tracediff.report.comparison import phrases
+from tracediff.report.comparison import numbers
 from tracediff_tui import palette
 from tracediff_tui.views.kept import why_not_kept
 from tracediff_tui.views.places import Spot
@@ -95,8 +95,8 @@ class Elements:
             else str(int(distance[0]))
             if self.floats
             else "-",
-            phrases.number(float(relative[0])),
-            phrases.number(float(absolute[0])),
+            numbers.number(float(relative[0])),
+            numbers.number(float(absolute[0])),
         )
 
     def index(self, flat: int) -> tuple[int, ...]:

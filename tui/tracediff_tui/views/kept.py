@@ -11,7 +11,7 @@ import numpy as np
 from tracediff.compare import Examination
 from tracediff.errors import TracediffError
 from tracediff.model import Moment
-from tracediff.report.comparison import phrases
+from tracediff.report.comparison import numbers
 from tracediff.report.terminal import printable
 from tracediff.trace import SKETCH_ERROR, Run, Sketch, Statistics, Tensor
 from tracediff_tui.views.places import Spot, names_of
@@ -132,7 +132,7 @@ def side_words(found: Statistics | None) -> str:
     """Return what one run's value is like, as far as that was recorded."""
     if found is None:
         return "no statistics were recorded"
-    number = phrases.number
+    number = numbers.number
     return (
         f"min {number(found.min)} max {number(found.max)} mean {number(found.mean)} "
         f"std {number(found.std)} norm {number(found.norm, digits=6)} "

@@ -13,7 +13,7 @@ from tracediff.compare import Examination
 from tracediff.compare.parts import Judged
 from tracediff.errors import UsageError
 from tracediff.model import Unpaired
-from tracediff.report.comparison import phrases
+from tracediff.report.comparison import phrases, tables
 from tracediff.report.terminal import printable
 from tracediff_tui import palette
 from tracediff_tui.palette import Metric
@@ -188,8 +188,8 @@ class Overview:
         return Sheet(
             title=phrases.verdict(self.found.comparison),
             facts=tuple(phrases.stacks(self.found.comparison)),
-            header=phrases.DRIFT_HEADER,
-            rows=tuple(tuple(phrases.drift_cells(row)) for row in rows),
+            header=tables.DRIFT_HEADER,
+            rows=tuple(tuple(tables.drift_cells(row)) for row in rows),
             data={"metric": metric.id, **_drift_of(self.found, wanted)},
             arrays={
                 "tensor": np.array([label((r.role, r.tensor)) for r in rows]),

@@ -11,7 +11,7 @@ import numpy as np
 
 from tracediff.compare.parts import measure
 from tracediff.errors import DamagedTrace, NotKept, TracediffError
-from tracediff.report.comparison import phrases
+from tracediff.report.comparison import numbers
 from tracediff.report.terminal import printable
 from tracediff.trace import Run, Tensor
 from tracediff_tui import palette
@@ -173,7 +173,7 @@ class RunGrid:
         if np.isnan(norm):
             kept = self.run.kept(row.tensor, "after")[step]
             return " · ".join([*words, "not read yet" if kept else "not kept"])
-        words.append(f"norm {phrases.number(norm, digits=6)}")
+        words.append(f"norm {numbers.number(norm, digits=6)}")
         if self.odd[number, step]:
             count = int(self.odd[number, step])
             words.append(f"{count} element{'s are' if count > 1 else ' is'} NaN or infinite")
@@ -210,7 +210,7 @@ class RunGrid:
         rows = np.flatnonzero(bad.any(axis=1))
         return sorted(((int(r), int(np.argmax(bad[r]))) for r in rows), key=lambda one: one[1])
 
-    def sheet(self, numbers: list[int]) -> Sheet:
+    def sheet(self, rows: list[int]) -> Sheet:
         """Return some rows for export."""
         last = max(0, self.run.steps - 1)
         return Sheet(
@@ -219,20 +219,20 @@ class RunGrid:
             rows=tuple(
                 (
                     label(self.rows[n].key),
-                    phrases.number(float(self.norms[n, 0]), digits=6),
-                    phrases.number(float(self.norms[n, last]), digits=6),
+                    numbers.number(float(self.norms[n, 0]), digits=6),
+                    numbers.number(float(self.norms[n, last]), digits=6),
                     str(int(self.odd[n].sum())),
                 )
-                for n in numbers
+                for n in rows
                 if self.run.steps
             ),
             data={
-                "norms": {label(self.rows[n].key): self.norms[n].tolist() for n in numbers},
+                "norms": {label(self.rows[n].key): self.norms[n].tolist() for n in rows},
             },
             arrays={
-                "tensor": np.array([label(self.rows[n].key) for n in numbers]),
-                "norm": self.norms[numbers],
-                "non_finite": self.odd[numbers],
+                "tensor": np.array([label(self.rows[n].key) for n in rows]),
+                "norm": self.norms[rows],
+                "non_finite": self.odd[rows],
             },
         )
 

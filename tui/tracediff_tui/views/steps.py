@@ -10,7 +10,7 @@ import numpy as np
 from tracediff.compare import Examination
 from tracediff.compare.parts import Judged, Place, recorded_step, stage_of
 from tracediff.model import DriftRow, Moment
-from tracediff.report.comparison import phrases
+from tracediff.report.comparison import numbers
 from tracediff.report.terminal import printable
 from tracediff.trace import Run
 from tracediff_tui.sheet import Sheet
@@ -79,9 +79,9 @@ def _line(found: Examination, number: int, place: Place, judged: Judged, row: Dr
             place.stage,
             printable(label(key)),
             shape_words(found, key),
-            "nan/inf" if cell["mismatched"] else phrases.least(relative, at_least=bound),
-            phrases.whole(ulp),
-            phrases.least(maximum, at_least=bound),
+            "nan/inf" if cell["mismatched"] else numbers.least(relative, at_least=bound),
+            numbers.whole(ulp),
+            numbers.least(maximum, at_least=bound),
             "-" if first is None else str(first),
             verdict,
         ),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tracediff.compare import Examination
-from tracediff.report.comparison import phrases
+from tracediff.report.comparison import numbers
 from tracediff.trace import Run
 from tracediff_tui.sheet import Sheet
 from tracediff_tui.views.kept import HOLDS, Reader, Side, how_to_record, is_estimate
@@ -67,16 +67,16 @@ class Known:
         apart = digests = ""
         if self.b is not None:
             digests = "-" if not self.present else "differ" if self.differs else "equal"
-            apart = phrases.number(self.relative_l2) if self.present else "-"
+            apart = numbers.number(self.relative_l2) if self.present else "-"
             apart = f"≈{apart}" if self.estimated and self.differs else apart
             apart = f"≥{apart}" if self.at_least else apart
             kept = kept if kept == self.b.kept else f"{kept} | {self.b.kept}"
-        numbers = [
+        statistics = [
             _number(side, name, digits)
             for name, digits in (("norm", 5), ("min", 3), ("max", 3), ("mean", 3))
             for side in (self.a, self.b)
         ]
-        return str(self.step), digests, apart, *numbers, _odd(self.a), _odd(self.b), kept
+        return str(self.step), digests, apart, *statistics, _odd(self.a), _odd(self.b), kept
 
     @property
     def elements(self) -> bool:
@@ -88,7 +88,7 @@ def _number(side: Side | None, name: str, digits: int) -> str:
     if side is None:
         return ""
     found = side.statistics
-    return "-" if found is None else phrases.number(getattr(found, name), digits=digits)
+    return "-" if found is None else numbers.number(getattr(found, name), digits=digits)
 
 
 def _odd(side: Side | None) -> str:
@@ -242,8 +242,8 @@ def summary_sheet(summary: Summary, title: str, lines: list[str]) -> Sheet:
         if one is None:
             return None
         stats = one.statistics
-        numbers = {} if stats is None else {key: getattr(stats, key) for key in _FIELDS}
-        return {"kept": one.kept, **numbers}
+        fields = {} if stats is None else {key: getattr(stats, key) for key in _FIELDS}
+        return {"kept": one.kept, **fields}
 
     return Sheet(
         title,

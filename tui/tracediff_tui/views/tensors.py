@@ -8,7 +8,7 @@ import numpy as np
 
 from tracediff.compare import Examination
 from tracediff.errors import TracediffError
-from tracediff.report.comparison import phrases
+from tracediff.report.comparison import numbers, tables
 from tracediff.report.terminal import printable
 from tracediff_tui.sheet import Sheet
 from tracediff_tui.views import kept
@@ -53,9 +53,9 @@ def facts(
         drift = elements.drift
         words = [
             f"differ {drift.different}/{drift.size}",
-            f"rel {phrases.number(_update_ratio(found, spot, elements))} of A's update",
-            f"abs {phrases.number(drift.max_abs)}",
-            f"cos {phrases.number(drift.cosine, digits=6)}",
+            f"rel {numbers.number(_update_ratio(found, spot, elements))} of A's update",
+            f"abs {numbers.number(drift.max_abs)}",
+            f"cos {numbers.number(drift.cosine, digits=6)}",
         ]
     else:
         words = cell_words(judged, spot.step, "before" if spot.shown == "before" else "after")
@@ -65,10 +65,10 @@ def facts(
     if row.unknown_steps:
         over += f", by how much is not known at {row.unknown_steps} steps"
     if not np.isnan(row.relative_l2.max):
-        most = phrases.least(row.relative_l2.max, at_least=row.at_least)
-        over += f", max rel {most}, growth {phrases.growth(row)}"
+        most = numbers.least(row.relative_l2.max, at_least=row.at_least)
+        over += f", max rel {most}, growth {tables.growth(row)}"
     if elements is not None and elements.drift.different and spot.shown != "update":
-        over += f" · cos {phrases.number(elements.drift.cosine, digits=6)}"
+        over += f" · cos {numbers.number(elements.drift.cosine, digits=6)}"
     lines = [" · ".join(words), over]
     whole = layer_words(found, row.layer) if row.layer is not None and wide else None
     if elements is not None:
@@ -100,7 +100,7 @@ def _step(step: int | None) -> str:
 
 def side_words(side: Side) -> str:
     """Return what one run's value is like."""
-    number = phrases.number
+    number = numbers.number
     return (
         f"min {number(side.least)} max {number(side.most)} mean {number(side.mean)} "
         f"norm {number(side.norm, digits=6)} nan {side.nan} inf {side.inf} zero {side.zero}"
