@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Set, Union
 import numpy as np
 
 from tracediff_hooks._tell import tell
+from tracediff_hooks.background import Writer
 from tracediff_hooks.budget import Budget, shown
 from tracediff_hooks.levels import LEVELS, Level, Levels, Steps
 from tracediff_hooks.memory import keep_freed_memory
@@ -21,7 +22,6 @@ from tracediff_hooks.store import compressor
 from tracediff_hooks.target import check_target
 from tracediff_hooks.tensors import Key, SparseRows, TensorSpec, Value, same_value, size_of
 from tracediff_hooks.values import chunk_bytes_within
-from tracediff_hooks.writer import Writer
 
 LEAST_BYTES = 2 << 20
 """What a step counts for at least, however small its values: so few steps wait for the writer that

@@ -1,11 +1,6 @@
-"""The background thread that makes a trace of what it is handed, and what happens when it cannot.
-
-Hashing, counting and writing let go of the interpreter lock, so that training goes on beside them.
-"""
+"""What is made of a trace on disk, when, and what happens when that fails."""
 
 import contextlib
-import queue
-import threading
 import time
 from typing import Any, Dict, Optional, Tuple
 
@@ -14,6 +9,7 @@ import numpy as np
 from tracediff_hooks._tell import tell
 from tracediff_hooks._version import __version__
 from tracediff_hooks.budget import Budget, shown
+from tracediff_hooks.files import StoreReplacedError
 from tracediff_hooks.placing import Step, Summarized, cost_of_row
 from tracediff_hooks.run import Run
 from tracediff_hooks.store import RunGroup, TraceStore
@@ -21,83 +17,6 @@ from tracediff_hooks.tensors import Key, TensorSpec, Value, storage_dtype
 
 FLUSH_SECONDS = 5.0
 """A run killed at any moment loses at most about this much (and what the queue holds)."""
-QUEUE_BYTES = 256 << 20
-"""How far the writer may fall behind before training waits for it. What the recorder holds is
-bounded by this, or by one step's values where they are more."""
-
-
-class Writer:
-    """The background thread that owns the store."""
-
-    def __init__(
-        self, path: str, compression: Optional[str], *, overwrite: bool, budget: Budget
-    ) -> None:
-        self.failure: Optional[str] = None
-        self._state = WriterState(path, compression, overwrite=overwrite, budget=budget)
-        self._queue: queue.Queue[Any] = queue.Queue()
-        self._room = threading.Condition()
-        self._bytes = 0
-        self._thread = threading.Thread(target=self._work, name="tracediff-writer", daemon=True)
-        self._thread.start()
-
-    def reserve(self, size: int) -> None:
-        """Waits while the writer is too far behind for another ``size`` bytes."""
-        with self._room:
-            # Ctrl-C may have left room reserved for work that never came, which nothing gives back.
-            while self._bytes + size > QUEUE_BYTES and self._queue.unfinished_tasks:
-                self._room.wait()
-            self._bytes += size
-
-    def put(self, item: Tuple[Any, ...], *, size: int = 0) -> None:
-        """Hands over work.
-
-        Args:
-            item: names what is to be done, and its arguments.
-            size: the bytes that `reserve` was called for.
-        """
-        self._queue.put((item, size))
-
-    def wait(self) -> None:
-        """Waits until all that was handed over has been done."""
-        self._queue.join()
-
-    def stop(self) -> None:
-        """Lets the writer finish and ends its thread."""
-        self._queue.put((None, 0))
-        self._thread.join()
-
-    def _work(self) -> None:
-        state = self._state
-        while True:
-            # After a failure nothing is ever flushed, so there is nothing to be in time for.
-            timeout = None if self.failure is not None else state.idle_seconds
-            try:
-                item, size = self._queue.get(timeout=timeout)
-            except queue.Empty:
-                self._attempt(state.flush_late)
-                continue
-            try:
-                if item is None:
-                    state.close()
-                    return
-                self._attempt(state.handle, item)
-            finally:
-                item = None  # nobody waits for the next step while this one is held
-                self._queue.task_done()
-                with self._room:
-                    self._bytes -= size
-                    self._room.notify_all()
-
-    def _attempt(self, action: Any, *args: Any) -> None:
-        if self.failure is not None:
-            return
-        try:
-            action(*args)
-        except Exception as error:  # training must go on whatever the disk does
-            cause = self._state.cause_of(error)
-            self.failure = f"{type(cause).__name__}: {cause}"
-            with contextlib.suppress(Exception):  # without its thread, whoever waits would for ever
-                self._state.give_up(self.failure, disk=isinstance(cause, OSError))
 
 
 class WriterState:
@@ -114,6 +33,7 @@ class WriterState:
         self._about: Optional[Run] = None
         self._run: Optional[RunGroup] = None
         self._no_update_said = False
+        self._ending: Optional[str] = None
         self._steps = 0
         self._flushed = 0
         self._flush_at = 0.0
@@ -182,9 +102,17 @@ class WriterState:
     def _on_status(self, status: str) -> None:
         if status == "recording" and self._store is not None:
             self._store.files.reserve()
-        if self._about is not None and self._about.ceiling != "none":
+        if self._about is None or self._about.ceiling == "none":
+            return
+        if status != "recording":
+            # Of a process that is killed while the last steps are being written, the trace must
+            # not say that they are all there.
+            self._ending = status
+        elif self._about.status != status:
+            # For the same reason it says that there are to be more before the first of them.
+            self._ending = None
             self._about.status = status
-            self._about.attributes_changed = True
+            self._write_attributes()
 
     def _on_step(
         self,
@@ -227,8 +155,8 @@ class WriterState:
 
     def _write_attributes(self) -> None:
         if self._run is not None and self._about is not None:
-            self._about.attributes_changed = False
             self._run.write_attributes(self._about.attributes())
+            self._about.attributes_changed = False
 
     def _note_no_update(self, about: Run, may_skip: str) -> None:
         # At each such step, unlike other events.
@@ -257,7 +185,7 @@ class WriterState:
             run.note(run.steps, "budget", message)
             tell(message)
             if run.ceiling == "none":
-                run.status = "failed"
+                self._ending = "failed"
                 self._on_flush()
                 return
 
@@ -272,6 +200,9 @@ class WriterState:
         if self._run is not None and self._about is not None:
             self._flush()
             self._run.trim()
+            if self._ending is not None:
+                self._about.status, self._ending = self._ending, None
+                self._write_attributes()
             if self._about.status != "recording" and self._store is not None:
                 # The process may live on for long, and the trace be copied meanwhile.
                 self._store.files.release()
@@ -280,7 +211,7 @@ class WriterState:
         if self._run is not None:
             self._on_status(status)
             self._on_flush()
-            self._run = self._about = None
+            self._run = self._about = self._ending = None
 
     def _flush(self) -> None:
         assert self._run is not None
@@ -301,24 +232,31 @@ class WriterState:
             return other
         return error
 
-    def give_up(self, failure: str, *, disk: bool) -> None:
+    def give_up(self, failure: str, cause: Exception) -> None:
         """Says once that recording has ended.
 
         On stderr and, if it can still be written, in the trace, with the steps that are whole.
         """
         if self._store is not None:
             self._store.files.release()
+        about, begun = self._about, self._flushed
         with contextlib.suppress(Exception):  # the disk that failed may refuse this too
             self._create_run()
+            if about is not None:
+                about.note(begun, "failure", failure)
+                about.status = "failed"
+                # First of all, for what still waits may need more than was reserved.
+                self._write_attributes()
+        with contextlib.suppress(Exception):
             self.flush_late()
-        kept = "before anything was kept"
-        if self._flushed:
-            kept = f"after step {self._flushed - 1}, up to which the trace is readable"
-        hint = " Check the disk's space and permissions." if disk else ""
-        tell(f"recording to {self._path} stopped {kept} ({failure}); training goes on.{hint}")
-        if self._about is None:
-            return
-        self._about.note(self._flushed, "failure", failure)
-        self._about.status = "failed"
-        with contextlib.suppress(Exception):  # the disk that failed may refuse this too
-            self._write_attributes()
+        if about is not None and self._flushed != begun:
+            about.events[-1]["step"] = self._flushed
+            with contextlib.suppress(Exception):
+                self._write_attributes()
+        kept = " before anything was kept"
+        if isinstance(cause, StoreReplacedError):
+            kept = ""  # where it was, nothing of it can be read
+        elif self._flushed:
+            kept = f" after step {self._flushed - 1}, up to which the trace is readable"
+        hint = " Check the disk's space and permissions." if isinstance(cause, OSError) else ""
+        tell(f"recording to {self._path} stopped{kept} ({failure}); training goes on.{hint}")

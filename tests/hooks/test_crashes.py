@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
@@ -126,12 +127,9 @@ class AtOnce:
         self._state.close()
 
 
-def test_killed_between_any_two_writes_a_trace_opens_or_says_that_it_holds_nothing(
-    tmp_path, monkeypatch
-):
-    # Given three steps, a flush, and two more, ended by each of their writes in turn
-    monkeypatch.setattr("tracediff_hooks.recorder.Writer", AtOnce)
-    left = []
+def killed_after(writes, monkeypatch):
+    """Kills after so many writes; returns a list that has an entry for each that is left."""
+    left = [None] * writes
     plain = {name: getattr(files.LocalFiles, name) for name in ("put", "put_at")}
 
     def counted(name):
@@ -145,7 +143,16 @@ def test_killed_between_any_two_writes_a_trace_opens_or_says_that_it_holds_nothi
 
     for name in plain:
         monkeypatch.setattr(files.LocalFiles, name, counted(name))
+    return left
+
+
+def test_killed_between_any_two_writes_a_trace_opens_or_says_that_it_holds_nothing(
+    tmp_path, monkeypatch
+):
+    # Given three steps, a flush, and two more, ended by each of their writes in turn
+    monkeypatch.setattr("tracediff_hooks.recorder.Writer", AtOnce)
     without_a_run = 0
+    left = killed_after(0, monkeypatch)
     for writes in range(400):
         path = tmp_path / f"{writes}.zarr"
         left[:] = [None] * writes
@@ -180,6 +187,49 @@ def test_killed_between_any_two_writes_a_trace_opens_or_says_that_it_holds_nothi
     assert 0 < without_a_run < writes
 
 
+def test_killed_between_any_two_writes_a_trace_is_complete_only_with_all_of_its_steps(
+    tmp_path, monkeypatch
+):
+    # Given a fit of three steps, and another of two, ended by each of their writes in turn
+    monkeypatch.setattr("tracediff_hooks.recorder.Writer", AtOnce)
+    seen = set()
+    for writes in range(400):
+        path = tmp_path / f"{writes}.zarr"
+        done = 0
+        with monkeypatch.context() as patch:
+            left = killed_after(writes, patch)
+            with contextlib.suppress(Killed):
+                training = Training(path)
+                training.train(3)
+                training.recorder.pause("complete")
+                training.recorder.resume()
+                done = 3
+                training.train(2)
+                training.recorder.pause("complete")
+                done = 5
+        try:
+            (run,) = tracediff.open_trace(path).runs
+        except NotATrace:
+            continue
+        # When the trace says that it is complete, then all steps of the fits that began are there
+        seen.add((run.steps, run.status, done))
+        if run.status == "complete":
+            assert run.steps == (5 if done else 3)
+        if done == 5 and left:
+            break
+    else:
+        pytest.fail("the training needs more writes than were tried")
+    # (it was killed in both fits, between them, with all steps on disk and before it said so)
+    assert {
+        (0, "recording", 0),
+        (3, "recording", 0),
+        (3, "complete", 0),
+        (3, "recording", 3),
+        (5, "recording", 3),
+        (5, "complete", 5),
+    } <= seen
+
+
 def contents(path):
     return {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
 
@@ -201,7 +251,9 @@ def test_a_store_that_vanishes_ends_the_recording_only(tmp_path, capsys, gone):
     training.train(3)
     training.recorder.close()
     # Then one line says so, nothing is made at the path, and what was moved holds what it held
-    assert "is gone" in said(capsys)
+    line = said(capsys)
+    assert "is gone" in line
+    assert "readable" not in line
     assert not path.exists()
     if gone == "moved away":
         (run,) = tracediff.open_trace(tmp_path / "b.zarr").runs

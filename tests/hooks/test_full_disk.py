@@ -132,6 +132,37 @@ def test_wherever_a_disk_fills_the_trace_opens_and_its_steps_are_whole(
     assert {"none", (0, "failed"), (2, "failed"), (STEPS, "complete")} <= ends
 
 
+@pytest.mark.parametrize("room", range(100 << 10, 148 << 10, 12 << 10))
+def test_values_that_wait_do_not_take_the_room_of_the_last_words(
+    tmp_path, capsys, monkeypatch, room
+):
+    # Given a model of many words, and compressed values that wait for their chunks to fill: more of
+    # them than the disk can take, the reserve included
+    path = tmp_path / "a.zarr"
+    kernels = [("weight", f"hidden_{number}/kernel") for number in range(12)]
+    values = np.random.default_rng(3).random((12, 12_000)).astype(np.float32)
+    SmallDisk(monkeypatch, RESERVED + room)
+    # When they are written
+    recorder = Recorder(path, compression="lz4")
+    recorder.begin_run(
+        {"model": {"layers": [{"name": "hidden", "config": {"note": "x" * 30_000}}]}},
+        [TensorSpec(name, role, "float32", (12_000,)) for role, name in kernels],
+        expected_steps=STEPS,
+    )
+    state = dict(zip(kernels, values, strict=True))
+    recorder.record_step(before=state, observed={}, after=state)
+    recorder.close()
+    # Then one line says that the disk is full, and so does the trace
+    (line,) = said(capsys)
+    assert "before anything was kept" in line
+    (run,) = tracediff.open_trace(path).runs
+    assert (run.steps, run.status) == (0, "failed")
+    (event,) = run.about["events"]
+    assert (event["kind"], event["step"]) == ("failure", 0)
+    assert os.strerror(errno.ENOSPC) in event["message"]
+    assert not [*path.glob(".reserve*"), *path.rglob("*.part")]
+
+
 def test_what_is_reserved_is_there_while_a_trace_is_recorded(tmp_path):
     # Given a trace that is being recorded
     path = tmp_path / "a.zarr"

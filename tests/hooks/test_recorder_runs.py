@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from support.plain_traces import Plain, f4, observed, record, weight, weights
 
+from tracediff_hooks import background
 from tracediff_hooks import recorder as recorder_module
 from tracediff_hooks import store as store_module
 from tracediff_hooks import values as values_module
@@ -93,8 +94,8 @@ def test_what_each_step_adds_to_the_attributes_is_written_once_a_flush(tmp_path,
     for _ in range(50):
         recorder.record_step(before=state, observed={}, after=state, may_skip="gradients add up")
     recorder.close()
-    # Then they are not written again and again, and the trace has them all
-    assert written == [0, 50]
+    # Then they are written ahead of the steps, once more when the run has ended, and never else
+    assert written == [0, 50, 50]
     events = Plain(tmp_path / "a.zarr").about["events"]
     assert [(event["step"], event["kind"]) for event in events] == [
         (step, "no-update") for step in range(50)
@@ -150,7 +151,7 @@ def test_room_reserved_for_a_step_that_never_came_holds_up_no_other(tmp_path):
     # Given Ctrl-C between the reservation of room for a step and the step itself
     recorder = Recorder(tmp_path / "a.zarr")
     recorder.begin_run({}, [weight()])
-    recorder._writer.reserve(2 * writer_module.QUEUE_BYTES)
+    recorder._writer.reserve(2 * background.QUEUE_BYTES)
     # When the next fit records
     states = weights(*range(4))
 
@@ -305,7 +306,7 @@ def test_many_small_steps_make_few_files(tmp_path):
 
 def test_a_slow_disk_makes_training_wait_and_loses_nothing(tmp_path, monkeypatch):
     # Given that the writer may fall behind by 100 bytes, when values of 8 and of 400 bytes come
-    monkeypatch.setattr(writer_module, "QUEUE_BYTES", 100)
+    monkeypatch.setattr(background, "QUEUE_BYTES", 100)
     specs = [weight(), weight("large", shape=(100,))]
     states = [
         {("weight", "w"): f4(n, n), ("weight", "large"): np.full(100, n, np.float32)}
@@ -335,7 +336,7 @@ def test_steps_however_small_do_not_pile_up(tmp_path, monkeypatch):
         waiting.append(recorder._writer._queue.qsize())
     recorder.close()
     # Then a few wait, training waits for the others, and all are there
-    assert 1 < max(waiting) <= writer_module.QUEUE_BYTES / recorder_module.LEAST_BYTES
+    assert 1 < max(waiting) <= background.QUEUE_BYTES / recorder_module.LEAST_BYTES
     assert Plain(tmp_path / "a.zarr").steps == 300
 
 
