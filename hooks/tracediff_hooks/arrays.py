@@ -233,6 +233,10 @@ class ChunkedArray(_Array):
         self._rows = self._written = start
         self._buffer = self._empty()
 
+    @property
+    def _row_bytes(self) -> int:
+        return int(np.prod(self._row_shape, dtype=np.int64) * self._dtype.itemsize)
+
     def _empty(self) -> np.ndarray:
         shape = (self._chunks[0], *self._row_shape)
         if self._fill == 0:
@@ -248,6 +252,7 @@ class ChunkedArray(_Array):
             self._buffer[inside : inside + fitting] = rows[done : done + fitting]
             done += fitting
             self._rows += fitting
+            self._files.waiting += fitting * self._row_bytes
             if inside + fitting == self._chunks[0]:
                 self.flush()
                 self._buffer = self._empty()
@@ -268,12 +273,14 @@ class ChunkedArray(_Array):
             chunk[tuple(slice(0, extent) for extent in part.shape)] = part
             data = chunk.tobytes() if self._codec is None else self._codec.encode(chunk)
             self._files.put(self._chunk(number, *place), data)
+        self._files.waiting -= (self._rows - self._written) * self._row_bytes
         self._written = self._rows
 
     def widen(self, columns: int) -> None:
         """Makes room for more columns; existing rows hold the fill value there."""
-        old = self._buffer
+        old, bytes_before = self._buffer, self._row_bytes
         self._row_shape = (columns, *self._row_shape[1:])
+        self._files.waiting += (self._rows - self._written) * (self._row_bytes - bytes_before)
         self._buffer = self._empty()
         self._buffer[:, : old.shape[1]] = old
         self._describe()

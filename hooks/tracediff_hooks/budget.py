@@ -41,9 +41,10 @@ def _parsed(size: Union[float, str]) -> int:
     if match is None:
         raise ValueError(f"budget must be a number of bytes or a text such as '2GB', not {size!r}")
     number, unit, binary = match.groups()
-    if not unit:
-        return int(float(number))
-    return int(float(number) * (1024 if binary else 1000) ** _UNITS[unit.lower()])
+    size = float(number) * ((1024 if binary else 1000) ** _UNITS[unit.lower()] if unit else 1)
+    if size == float("inf"):
+        raise ValueError(f"budget must be a number of bytes, and {match.group()!r} is none")
+    return int(size)
 
 
 def shown(size: float) -> str:

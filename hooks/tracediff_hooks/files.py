@@ -41,13 +41,14 @@ class LocalFiles:
     Attributes:
         groups: the groups that were made.
         used: the sizes of all files written, in bytes.
+        waiting: the bytes that arrays have gathered and not written yet.
     """
 
     in_place = True
 
     def __init__(self, path: str, *, overwrite: bool) -> None:
         self.groups: Set[str] = set()
-        self.used = 0
+        self.used = self.waiting = 0
         self._path = path
         self._sizes: Dict[str, int] = {}
         self._reserved = False
@@ -216,7 +217,7 @@ class RemoteFiles:
 
     def __init__(self, path: str, *, overwrite: bool) -> None:
         self.groups: Set[str] = set()
-        self.used = 0
+        self.used = self.waiting = 0
         self._sizes: Dict[str, int] = {}
         self._objects: Dict[str, bytes] = objects_at(path)
         if overwrite:

@@ -53,6 +53,7 @@ class Levels:
     ) -> None:
         self._by_role = _by_role(level)
         self._scheduled = schedule(steps)
+        self._answers: Dict[int, bool] = {}
         self._scheduled_at_all = steps is not None
         self._shown = None if steps is None else getattr(steps, "__name__", None) or str(steps)
         self._patterns = _patterns(tensors)
@@ -91,8 +92,15 @@ class Levels:
         ]
 
     def at(self, step: int) -> bool:
-        """Whether the schedule keeps more than digests and statistics of a step."""
-        return self._scheduled(step)
+        """Whether the schedule keeps more than digests and statistics of a step.
+
+        Each step is asked for once: a function of the user's may answer at random, and the states
+        around a step go by one answer.
+        """
+        if step not in self._answers:
+            self._answers = {one: yes for one, yes in self._answers.items() if one == step - 1}
+            self._answers[step] = self._scheduled(step)
+        return self._answers[step]
 
     def described(self, ceiling: str) -> Dict[str, Any]:
         """What the trace says: the level of all, or ``mixed``, and the level of each role.

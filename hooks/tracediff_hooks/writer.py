@@ -44,6 +44,11 @@ class WriterState:
         return self._store.files.used if self._store is not None else 0
 
     @property
+    def _waiting(self) -> int:
+        """What is still to be written of steps that are recorded, in bytes."""
+        return self._store.files.waiting if self._store is not None else 0
+
+    @property
     def idle_seconds(self) -> Optional[float]:
         """How long to wait for work before `flush_late` is due; None for ever."""
         if self._run is None or self._steps == self._flushed:
@@ -167,10 +172,17 @@ class WriterState:
 
     def _fit_into_budget(self, run: Run, step: Step) -> None:
         """Lowers the level of the run until a step fits."""
+        flushed = False
         while True:
             level, cost = step.cost()
-            if self._budget.allows(level, self.used + cost + cost_of_row(run)):
+            cost += cost_of_row(run)
+            if self._budget.allows(level, self.used + self._waiting + cost):
                 return
+            if not flushed:
+                flushed = True
+                # It takes less when it is compressed, and how much less shows when it is written.
+                self._flush()
+                continue
             run.ceiling = {"full": "sketch", "sketch": "digest", "digest": "none"}[level]
             what = {
                 "sketch": "from this step on only sketches of new values are kept",

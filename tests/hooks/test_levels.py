@@ -235,6 +235,18 @@ def test_schedules_may_be_numbers_texts_functions_and_lists_of_them():
     assert chosen([1, range(6, 8), ":1"]) == [0, 1, 6, 7]
 
 
+def test_a_function_in_a_schedule_is_asked_once_for_each_step(tmp_path):
+    # Given a function that answers otherwise each time it is asked
+    asked = []
+    run, _ = record(tmp_path / "a.zarr", steps=lambda step: asked.append(step) or len(asked) % 2)
+    # Then each step has one answer, and the states at both ends go by it
+    assert asked == list(range(run.steps + 1))
+    for step in range(0, run.steps, 2):
+        assert kept(run, GRADIENT)[step]
+        for moment in ("before", "after"):
+            assert kept(run, ("weight", "hidden/kernel"), moment)[step]
+
+
 @pytest.mark.parametrize(
     "steps", ["", "a", "1:2:0", ":-3", 1.5, True, slice(-3, None), -3, [2, -1]]
 )
@@ -295,7 +307,20 @@ def test_a_size_may_be_written_with_a_unit(text, size):
 
 @pytest.mark.parametrize(
     "text",
-    ["much", "", 1000, "5 XB", "e9", "5e", True, float("inf"), float("nan"), 5e6 + 0.5],
+    [
+        "much",
+        "",
+        1000,
+        "5 XB",
+        "e9",
+        "5e",
+        "1e999",
+        "1e308GB",
+        True,
+        float("inf"),
+        float("nan"),
+        5e6 + 0.5,
+    ],
 )
 def test_a_budget_that_is_none_is_refused(text):
     with pytest.raises(ValueError, match="budget"):
@@ -341,6 +366,37 @@ def test_a_budget_too_small_for_digests_ends_the_recording_and_says_so(tmp_path,
     assert run.status == "failed"
     assert run.about["events"][-1]["kind"] == "budget"
     assert "training goes on" in run.about["events"][-1]["message"]
+
+
+def test_rows_that_wait_to_be_written_count_for_the_budget(tmp_path, monkeypatch):
+    # Given many small tensors, whose rows in the tables are gathered for long before they are
+    # written
+    monkeypatch.setattr("tracediff_hooks.writer.FLUSH_SECONDS", 1e6)
+    path, budget = tmp_path / "a.zarr", 6 << 20
+    names = [f"layer_{number}/kernel" for number in range(200)]
+    recorder = Recorder(path, level="full", budget=budget)
+    recorder.begin_run(
+        {}, [TensorSpec(name, "weight", "float32", (7, 11), trainable=True) for name in names]
+    )
+    for name in names:
+        recorder.declare(TensorSpec(name, "gradient", "float32", (7, 11)))
+    recorder.begin_fit({})
+    stream, before = np.random.default_rng(0), {}
+    # When it is recorded until nothing fits
+    for _ in range(600):
+        values = stream.standard_normal((2, 200, 7, 11), np.float32)
+        after, observed = (
+            {(role, name): value for name, value in zip(names, part, strict=True)}
+            for role, part in zip(("weight", "gradient"), values, strict=True)
+        )
+        recorder.record_step(before=before or after, observed=observed, after=after)
+        before = after
+    recorder.close()
+    # Then the trace has kept to the budget, and used most of it
+    run = tracediff.open_trace(path).runs[0]
+    assert budget / 2 < size_of(path) <= budget
+    assert run.status == "failed"
+    assert 0 < run.steps < 600
 
 
 def test_a_budget_that_suffices_changes_nothing(tmp_path):
