@@ -12,6 +12,7 @@ from support.stacks import flavours
 from support.ways import (
     ALL,
     GRAPH,
+    RATE,
     TF2,
     WEIGHTS,
     Ways,
@@ -173,3 +174,51 @@ def test_a_batch_trained_amid_a_fit(ways):
         for name, slope in zip(WEIGHTS, one_step(weights, rows, labels).gradients, strict=True):
             close(way.run.read(way.run.tensor("gradient", name), step), slope)
     assert way.run.external_changes() == ()
+
+
+# --- graphs
+
+
+@only(*GRAPH)
+@pytest.mark.way("an optimizer that several models share", "recorded", *GRAPH)
+def test_an_optimizer_that_was_used_for_another_model_since(ways):
+    # Given two models with one optimizer, both trained before the first of them is recorded
+    way = ways["optimizer_of_two_models"]
+    assert_undisturbed(way)
+    gradients_follow(way.run)
+    # Then its slots are those that its updates use, and not those of the other
+    for name in WEIGHTS:
+        slot, weight = way.run.tensor("slot", f"{name}/momentum"), way.run.tensor("weight", name)
+        gradient = way.run.tensor("gradient", name)
+        for step in range(STEPS):
+            momentum = 0.5 * way.run.read(slot, step) - RATE * way.run.read(gradient, step)
+            close(way.run.read(slot, step, "after"), momentum)
+            close(way.run.read(weight, step, "after"), way.run.read(weight, step) + momentum)
+
+
+@only(*GRAPH)
+@pytest.mark.way("inputs and labels that are tensors of the graph", "recorded", *GRAPH)
+def test_inputs_and_labels_that_are_tensors_of_the_graph(ways):
+    way = ways["data_in_the_graph"]
+    assert_undisturbed(way)
+    assert_batches(way.run, [problem()] * STEPS)
+    assert_true(way, witnessed=False)
+
+
+@only("keras2.3")
+def test_an_optimizer_of_tensorflow_1_in_a_wrapper_of_keras(ways):
+    way = ways["wrapped_optimizer_of_tensorflow_1"]
+    assert_recorded(way, witnessed=False)
+
+
+@only(*GRAPH)
+@pytest.mark.way("a layer frozen between two `fit`s, and not compiled", "recorded", *GRAPH)
+def test_a_layer_frozen_between_fits_is_trained_until_the_model_is_compiled(ways):
+    # Given a layer that is frozen after the first fit, of which the framework takes no notice
+    way = ways["frozen_without_compile"]
+    assert_undisturbed(way)
+    assert way.facts["moved"] == [True, True]
+    # Then the run goes on, and says that the layer is trained
+    assert_batches(way.run, batches_of(*problem()) * 2)
+    assert_true(way, steps=2 * STEPS, witnessed=False)
+    assert way.run.tensor("weight", "hidden/kernel").trainable

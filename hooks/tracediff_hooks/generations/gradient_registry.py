@@ -11,7 +11,7 @@ import contextlib
 import functools
 import sys
 import weakref
-from typing import Any, List, NamedTuple, Optional
+from typing import Any, List, Optional, Sequence
 
 OPTIMIZER_MODULES = (
     "keras.optimizers",
@@ -27,23 +27,62 @@ WRAPPER_MODULES = (
 )
 
 
-class GradientTensors(NamedTuple):
-    """What one call of `get_gradients` built, each a list parallel to ``variables``."""
-
-    variables: List[Any]
-    raw: List[Any]
-    applied: List[Any]
+MODELS = 8
+"""For how many models that share an optimizer gradients are remembered."""
 
 
-_remembered: "weakref.WeakKeyDictionary[Any, GradientTensors]" = weakref.WeakKeyDictionary()
+class GradientTensors:
+    """What one call of `get_gradients` built, each a list parallel to ``variables``.
+
+    Attributes:
+        variables: what the gradients are with respect to.
+        raw: the gradients before clipping.
+        applied: those after it.
+        slots: what the optimizer kept for them, where it has been used for another model since, of
+            which it tells from then on; else None.
+    """
+
+    def __init__(self, variables: List[Any], raw: List[Any], applied: List[Any]) -> None:
+        self.variables = variables
+        self.raw = raw
+        self.applied = applied
+        self.slots: Optional[List[Any]] = None
 
 
-def gradients_of(optimizer: Any) -> Optional[GradientTensors]:
-    """The gradients last built by an optimizer, or None if that was before the registry watched."""
+_remembered: "weakref.WeakKeyDictionary[Any, List[GradientTensors]]" = weakref.WeakKeyDictionary()
+
+
+def gradients_of(optimizer: Any, trained: Sequence[Any]) -> Optional[GradientTensors]:
+    """The gradients that an optimizer has built last for a model.
+
+    Args:
+        optimizer: of a graph stack; models may share it.
+        trained: the weights of the model that it trains.
+
+    Returns:
+        None if they were built before the registry watched.
+    """
     try:
-        return _remembered.get(optimizer)
+        built = _remembered.get(optimizer, [])
     except TypeError:
         return None
+    wanted = {id(variable) for variable in trained}
+    for one in reversed(built):
+        # A weight that the loss does not depend on may have no gradient.
+        if {id(variable) for variable in one.variables} <= wanted:
+            return one
+    return None
+
+
+def _remember(optimizer: Any, built: GradientTensors) -> None:
+    with contextlib.suppress(TypeError):
+        known = _remembered.setdefault(optimizer, [])
+        if known:
+            # An optimizer of Keras 2.3 is about to make other slots and to forget these.
+            with contextlib.suppress(Exception):
+                known[-1].slots = known[-1].slots or list(optimizer.weights)
+        del known[: 1 - MODELS]
+        known.append(built)
 
 
 def watch_loaded() -> None:
@@ -68,7 +107,9 @@ def watch_wrapper(module: Any) -> None:
     @functools.wraps(original)
     def get_updates(self: Any, *args: Any, **kwargs: Any) -> Any:
         inner = self.optimizer
-        computed = inner.compute_gradients
+        computed = getattr(inner, "compute_gradients", None)
+        if computed is None:
+            return original(self, *args, **kwargs)
 
         def compute_gradients(*args: Any, **kwargs: Any) -> Any:
             pairs = computed(*args, **kwargs)
@@ -76,7 +117,7 @@ def watch_wrapper(module: Any) -> None:
             used = [(gradient, variable) for gradient, variable in pairs if gradient is not None]
             gradients = [gradient for gradient, _ in used]
             variables = [variable for _, variable in used]
-            _remembered[self] = GradientTensors(variables, gradients, gradients)
+            _remember(self, GradientTensors(variables, gradients, gradients))
             return pairs
 
         inner.compute_gradients = compute_gradients
@@ -90,7 +131,11 @@ def watch_wrapper(module: Any) -> None:
 
 
 def watch(module: Any) -> None:
-    """Wraps `get_gradients` of the module's optimizer base class, once."""
+    """Wraps `get_gradients` of the module's optimizer base class, once.
+
+    Keras 2.3 has its wrapper of optimizers of `tf.compat.v1.train` in the same module.
+    """
+    watch_wrapper(module)
     base: Any = getattr(module, "OptimizerV2", None) or getattr(module, "Optimizer", None)
     original = getattr(base, "get_gradients", None)
     if original is None or hasattr(original, "watched_by_tracediff"):
@@ -114,8 +159,7 @@ def watch(module: Any) -> None:
             applied = original(self, loss, params)
         finally:
             backend.gradients = unclipped
-        with contextlib.suppress(TypeError):
-            _remembered[self] = GradientTensors(list(params), list(raw), list(applied))
+        _remember(self, GradientTensors(list(params), list(raw), list(applied)))
         return applied
 
     get_gradients.watched_by_tracediff = True  # type: ignore[attr-defined]

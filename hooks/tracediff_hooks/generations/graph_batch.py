@@ -1,6 +1,6 @@
 """The batch that a graph's train function is fed, told by the positions of its placeholders."""
 
-from typing import Any, Dict, Sequence
+from typing import Any, Dict, Iterator, Sequence, Tuple
 
 import numpy as np
 
@@ -15,9 +15,8 @@ def places_of(model: Any, function: Any) -> Dict[int, Key]:
     Told by position, as Keras feeds them: an evaluation without sample weights gives the model
     other placeholders for them, and the train function keeps those that it was built with.
     """
-    targets = len(model._feed_targets)
     known = [("input", position) for position in _input_positions(model)]
-    known += [("label", position) for position in range(targets)]
+    known += [("label", position) for position in _label_positions(model)]
     # Behind the sample weights stands the learning phase, which is the only scalar.
     rest = [tensor for tensor in function.inputs[len(known) :] if tensor.shape.ndims != 0]
     known += [("sample_weight", position) for position in range(len(rest))]
@@ -28,11 +27,37 @@ def places_of(model: Any, function: Any) -> Dict[int, Key]:
 
 
 def _input_positions(model: Any) -> Sequence[int]:
-    fed = model._feed_inputs
-    known = [id(tensor) for tensor in model.inputs or []]
-    if all(id(tensor) in known for tensor in fed):
-        return [known.index(id(tensor)) for tensor in fed]
+    return _positions(model._feed_inputs, model.inputs or [])
+
+
+def _label_positions(model: Any) -> Sequence[int]:
+    return _positions(model._feed_targets, _targets(model))
+
+
+def _positions(fed: Sequence[Any], known: Sequence[Any]) -> Sequence[int]:
+    places = [id(tensor) for tensor in known]
+    if all(id(tensor) in places for tensor in fed):
+        return [places.index(id(tensor)) for tensor in fed]
     return range(len(fed))
+
+
+def _targets(model: Any) -> Sequence[Any]:
+    """What the outputs that have a loss are compared with."""
+    found = getattr(model, "targets", None)  # tf.keras has an underscore before it
+    found = getattr(model, "_targets", None) if found is None else found
+    return [tensor for tensor in found or [] if tensor is not None]
+
+
+def unfed(model: Any) -> Iterator[Tuple[Key, Any]]:
+    """The inputs and the labels of a model that are tensors of the graph and fed by nobody."""
+    for role, fed, known in (
+        ("input", model._feed_inputs, model.inputs or []),
+        ("label", model._feed_targets, _targets(model)),
+    ):
+        given = {id(tensor) for tensor in fed}
+        for position, tensor in enumerate(known):
+            if id(tensor) not in given:
+                yield (role, f"{role}/{position}"), tensor
 
 
 def batch_of(

@@ -71,9 +71,10 @@ def _slots_by_order(
 ) -> List[StateTensor]:
     by_variable = {id(t.variable): t for t in weights}
     found: List[StateTensor] = []
-    built = gradients_of(optimizer)
+    built = gradients_of(optimizer, trained)
     trained = built.variables if built else trained
-    variables = list(getattr(optimizer, "weights", None) or [])
+    own = None if built is None else built.slots
+    variables = list(own or getattr(optimizer, "weights", None) or [])
     scalars = [v for v in variables if len(v.shape) == 0]
     slots = [v for v in variables if len(v.shape) != 0 or v not in scalars]
     if trained and len(variables) >= len(trained):

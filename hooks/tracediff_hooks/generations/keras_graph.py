@@ -15,7 +15,7 @@ import numpy as np
 from tracediff_hooks import v1_optimizer
 from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.gradient_registry import gradients_of
-from tracediff_hooks.generations.graph_batch import batch_of, places_of
+from tracediff_hooks.generations.graph_batch import batch_of, places_of, unfed
 from tracediff_hooks.generations.graph_fetches import Fetches
 from tracediff_hooks.generations.graph_mode import keras_of, unsupported
 from tracediff_hooks.generations.graph_optimizer import (
@@ -26,6 +26,7 @@ from tracediff_hooks.generations.graph_optimizer import (
 )
 from tracediff_hooks.generations.graph_outputs import calls_in_graph
 from tracediff_hooks.generations.metrics import listed_metrics
+from tracediff_hooks.generations.optimizers import NO_RATE
 from tracediff_hooks.generations.session_runs import Reader, SessionRuns
 from tracediff_hooks.names import is_model, named_layers
 from tracediff_hooks.replay.in_graph import GraphPlayer
@@ -50,6 +51,7 @@ class KerasGraphHook:
         self._places: Dict[str, str] = {}
         self._layers: List[Any] = []
         self._state: List[StateTensor] = []
+        self._trained: List[Any] = []
         self._history: Any = None
         self._attached = False
         self._runs: Optional[SessionRuns] = None
@@ -125,12 +127,11 @@ class KerasGraphHook:
         # use.
         self._backend = sys.modules[type(function).__module__]
         self._layers = named_layers(self._model, self._auto_named)
-        weights = weight_tensors(self._layers, self._model.trainable_weights, dtype_of)
-        self._state = weights + slots_of(
-            self._model.optimizer,
-            weights,
-            getattr(self._model, "_collected_trainable_weights", []),
-        )
+        # What the model was compiled to train: a layer frozen since then is trained still.
+        trained = getattr(self._model, "_collected_trainable_weights", None)
+        self._trained = self._model.trainable_weights if trained is None else list(trained)
+        weights = weight_tensors(self._layers, self._trained, dtype_of)
+        self._state = weights + slots_of(self._model.optimizer, weights, self._trained)
         self._function = function
         self._plain_class = type(function)
         self._fetches = Fetches(function)
@@ -164,7 +165,7 @@ class KerasGraphHook:
 
     def _fetch_gradients(self, weights: List[StateTensor]) -> None:
         self._aliases = []
-        built = gradients_of(self._model.optimizer)
+        built = gradients_of(self._model.optimizer, self._trained)
         if built is None:
             self._session.event(
                 "no-gradients",
@@ -214,11 +215,9 @@ class KerasGraphHook:
             self._fetches.add(("activation", output.name), output.value)
 
     def _fetch_fed_tensors(self) -> None:
-        """Inputs made from tensors are fed by nobody: they are fetched."""
-        fed = {id(tensor) for tensor in self._model._feed_inputs}
-        for position, tensor in enumerate(self._model.inputs or []):
-            if id(tensor) not in fed:
-                self._fetches.add(("input", f"input/{position}"), tensor)
+        """Inputs and labels made from tensors are fed by nobody: they are fetched."""
+        for key, tensor in unfed(self._model):
+            self._fetches.add(key, tensor)
 
     def call(self, function: Any, inputs: Any) -> Any:
         """One step: state, the framework's own call, state."""
@@ -249,6 +248,9 @@ class KerasGraphHook:
         observed.update(listed_metrics(self._model, self._layers, values[1:]))
         if rate is not None:
             observed.setdefault(RATE, rate)
+        if RATE not in observed:
+            name = type(self._model.optimizer).__name__
+            self._session.event("not-recorded", NO_RATE.format(name))
         self._session.step(
             self._model,
             self._layers,

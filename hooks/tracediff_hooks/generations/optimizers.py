@@ -4,6 +4,9 @@ from typing import AbstractSet, Any, Iterable, List, Optional, Sequence, Tuple
 
 from tracediff_hooks.state import same_objects
 
+NO_RATE = "the optimizer {} has no learning rate under that name, so none is recorded"
+"""What is said of an optimizer of a script's own."""
+
 
 class Optimizers:
     """The optimizers that update a model, looked for again only where something may have changed.

@@ -12,15 +12,13 @@ from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.generation import Generation
 from tracediff_hooks.generations.hand_written import HandWrittenLoop
 from tracediff_hooks.generations.metrics import logged_metrics
-from tracediff_hooks.generations.optimizers import Optimizers, may_skip, scales_the_loss
+from tracediff_hooks.generations.optimizers import NO_RATE, Optimizers, may_skip, scales_the_loss
 from tracediff_hooks.generations.reading import Reader
 from tracediff_hooks.generations.replicas import Copies
 from tracediff_hooks.generations.step_taps import view
 from tracediff_hooks.session import Session
 from tracediff_hooks.state import StateIndex, StateTensor
 from tracediff_hooks.tensors import Key, Value
-
-NO_RATE = "the optimizer {} has no learning rate under that name, so none is recorded"
 
 
 class RecordedStep(Generation):

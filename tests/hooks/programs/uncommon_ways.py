@@ -5,8 +5,8 @@
 
 import sys
 
-from training_ways import uncommon
+from training_ways import in_graphs, uncommon
 from training_ways.bench import RepeatedBench, train
 
 if __name__ == "__main__":
-    train((uncommon,), RepeatedBench, *sys.argv[1:])
+    train((uncommon, in_graphs), RepeatedBench, *sys.argv[1:])
