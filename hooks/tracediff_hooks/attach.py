@@ -1,18 +1,14 @@
 """Records scripts that know nothing of it: wraps the `Model.fit` of whatever they import.
 
-An import hook wraps the classes right after their module has run, before the script can use them;
-that also lets the gradients of graph-mode optimizers be watched from the beginning.
+The classes are wrapped right after their module has run, before the script can use them; that also
+lets the gradients of graph-mode optimizers be watched from the beginning.
 """
 
 import functools
-import importlib.abc
-import importlib.machinery
-import importlib.util
 import inspect
 import os
-import sys
 from types import ModuleType
-from typing import Any, Callable, Dict, Optional, Sequence, Set
+from typing import Any
 
 from tracediff_hooks.callback import TraceCallback
 from tracediff_hooks.children import callback_of_this_process
@@ -23,6 +19,7 @@ from tracediff_hooks.generations.gradient_registry import (
     watch_wrapper,
 )
 from tracediff_hooks.generations.graph_outputs import NETWORK_MODULE, watch_networks
+from tracediff_hooks.on_import import when_loaded
 from tracediff_hooks.random_layers import GRAPH_MODULES, watch_layers
 
 FIT_MODULES = (
@@ -38,50 +35,6 @@ FIT_MODULES = (
 )
 
 
-class _Finder(importlib.abc.MetaPathFinder):
-    """Lets Python find a module as ever, and acts when it has been loaded."""
-
-    def __init__(self, actions: Dict[str, Callable[[ModuleType], None]]) -> None:
-        self._actions = actions
-        self._busy: Set[str] = set()
-
-    def find_spec(
-        self,
-        fullname: str,
-        path: Optional[Sequence[str]],  # noqa: ARG002 - Python calls it so
-        target: Optional[ModuleType] = None,  # noqa: ARG002 - the same
-    ) -> Optional[importlib.machinery.ModuleSpec]:
-        action = self._actions.get(fullname)
-        if action is None or fullname in self._busy:
-            return None
-        self._busy.add(fullname)
-        try:
-            spec = importlib.util.find_spec(fullname)
-        finally:
-            self._busy.discard(fullname)
-        if spec is not None and spec.loader is not None:
-            spec.loader = _Loader(spec.loader, action)
-        return spec
-
-
-class _Loader(importlib.abc.Loader):
-    """A loader that acts on the module it has run."""
-
-    def __init__(self, loader: Any, action: Callable[[ModuleType], None]) -> None:
-        self._loader = loader
-        self._action = action
-
-    def create_module(self, spec: Any) -> Any:
-        return self._loader.create_module(spec)
-
-    def exec_module(self, module: ModuleType) -> None:
-        self._loader.exec_module(module)
-        self._action(module)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loader, name)
-
-
 def record_every_fit(callback: Any) -> None:
     """From now on every `Model.fit` of this process is given a `TraceCallback` or a `Witness`.
 
@@ -89,9 +42,16 @@ def record_every_fit(callback: Any) -> None:
     """
     watch_optimizers()
     if getattr(callback, "random_layers_off", False):
-        _when_loaded(dict.fromkeys(GRAPH_MODULES, watch_layers))
+        when_loaded(dict.fromkeys(GRAPH_MODULES, watch_layers))
     wrap = functools.partial(_wrap_fit, callback=callback)
-    _when_loaded(dict.fromkeys(FIT_MODULES, wrap))
+    when_loaded(dict.fromkeys(FIT_MODULES, wrap))
+
+
+def record_this_process() -> None:
+    """Records every `Model.fit` of this process, which a recorded one has started."""
+    callback = callback_of_this_process()
+    if callback is not None:
+        record_every_fit(callback)
 
 
 def watch_optimizers() -> None:
@@ -100,21 +60,13 @@ def watch_optimizers() -> None:
     Graph-mode gradients are built once, by a model's first training: whoever watches from the
     import of this package on has them also for a callback that is made later.
     """
-    _when_loaded(
+    when_loaded(
         {
             **dict.fromkeys(OPTIMIZER_MODULES, watch),
             **dict.fromkeys(WRAPPER_MODULES, watch_wrapper),
             NETWORK_MODULE: watch_networks,
         }
     )
-
-
-def _when_loaded(actions: Dict[str, Callable[[ModuleType], None]]) -> None:
-    """Acts on modules: at once on those that are loaded, on the others when they are."""
-    for name, action in actions.items():
-        if name in sys.modules:
-            action(sys.modules[name])
-    sys.meta_path.insert(0, _Finder(actions))
 
 
 def _wrap_fit(module: ModuleType, *, callback: Any) -> None:

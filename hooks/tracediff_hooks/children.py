@@ -44,15 +44,6 @@ def callback_of_this_process() -> Optional[Any]:
     return _forked[process]
 
 
-def record_this_process() -> None:
-    """Records every `Model.fit` of this process, which a recorded one has started."""
-    from tracediff_hooks.attach import record_every_fit
-
-    callback = callback_of_this_process()
-    if callback is not None:
-        record_every_fit(callback)
-
-
 def _make_callback() -> Optional[Any]:
     from tracediff_hooks.callback import TraceCallback
 

@@ -15,7 +15,7 @@ class _Waiting:
         if name in cls.FRAMEWORKS and cls in sys.meta_path:
             sys.meta_path.remove(cls)
             try:
-                from tracediff_hooks.children import record_this_process
+                from tracediff_hooks.attach import record_this_process
 
                 record_this_process()
             except ImportError as error:
