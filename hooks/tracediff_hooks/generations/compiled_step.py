@@ -9,9 +9,11 @@ import contextlib
 import functools
 from typing import Any, Callable, Dict, Iterator, List
 
+from tracediff_hooks.generations.differentiated import NO_LOSS, is_scalar, tapes_watched
 from tracediff_hooks.generations.hand_written import HandWrittenLoop
 from tracediff_hooks.generations.layer_calls import layer_calls
 from tracediff_hooks.generations.metrics import UNNAMED_LOGS, are_named
+from tracediff_hooks.generations.optimizers import scales_the_loss
 from tracediff_hooks.generations.own_attributes import OwnAttributes, trains_a_batch_amid_a_fit
 from tracediff_hooks.generations.recorded_step import RecordedStep
 from tracediff_hooks.generations.replicas import ReplicaTaps, replicas_of, unsupported
@@ -162,11 +164,22 @@ class CompiledStepHook(RecordedStep):
                 for optimizer in self.probed:
                     self._session.guard(self._watch_optimizer, stack, optimizer)
                 stack.enter_context(self._probes())
+                if self._has_tapes() and self.replicas == 1:
+                    saw = functools.partial(self._session.guard, self._saw_target)
+                    stack.enter_context(tapes_watched(self._tensorflow, saw))
             yield
         finally:
             self._tracing -= 1
             if self._tracing == 0:
                 self._probed.close()
+
+    def _saw_target(self, target: Any, sources: Any) -> None:
+        """Takes what a tape differentiates with respect to the model's weights for the loss."""
+        weights = self._model.trainable_variables
+        own = {id(one) for weight in weights for one in (weight, self._native(weight))}
+        trained = any(id(one) in own for one in self._tensorflow.nest.flatten(sources))
+        if trained and is_scalar(target) and not any(map(scales_the_loss, self.probed)):
+            self._taps.saw_target(target)
 
     def _watch_optimizer(self, stack: contextlib.ExitStack, optimizer: Any) -> None:
         """Watches an optimizer of whatever class."""
@@ -181,7 +194,10 @@ class CompiledStepHook(RecordedStep):
         self._read_created()
         calls = self._session.choice.of(self._taps.calls, self._layers)
         batch = {} if data is None else self._batch(data)
-        return self._taps.outputs(batch, calls)  # type: ignore[no-any-return]
+        found: Dict[str, Any] = self._taps.outputs(batch, calls)
+        if data is not None and "loss" not in found:
+            self._session.event("not-recorded", NO_LOSS)
+        return found
 
     def _call(self, function: Any, iterator: Any) -> Any:
         """One step: state, the framework's own step, state."""

@@ -47,6 +47,10 @@ class Generation(abc.ABC):
     def _compile(self) -> Callable[[Any], Any]:
         """Builds the framework's function for one step, and what runs a group of them."""
 
+    def _has_tapes(self) -> bool:
+        """Whether steps are differentiated by a GradientTape."""
+        return True
+
     def _prepare(self) -> None:
         """Does what is needed ahead of the first trace; nothing in most generations."""
         return

@@ -36,6 +36,9 @@ class Keras3JaxHook(Keras3Hook):
         self._variables: List[Any] = []
         self._held: Dict[int, Any] = {}
 
+    def _has_tapes(self) -> bool:
+        return False
+
     def _new_taps(self) -> Optional[StepTaps]:
         if self._keras.src.backend.config.is_nnx_enabled():
             self._session.event(

@@ -65,6 +65,9 @@ class TorchTaps(StepTaps):
 class Keras3TorchHook(Keras3Hook):
     """Records a Keras 3 model on the torch backend from `attach` to `detach`."""
 
+    def _has_tapes(self) -> bool:
+        return False
+
     def _new_taps(self) -> Optional[StepTaps]:
         if self._model.jit_compile:
             self._session.event(

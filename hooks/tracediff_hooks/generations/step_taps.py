@@ -74,6 +74,7 @@ class StepTaps:
         self._gradients: Dict[Tuple[str, int], Any] = {}
         self._graph: Any = None
         self._loss: Any = None
+        self._targets: List[Any] = []
         self._same: Set[int] = set()
         self._twice = False
         self.partial: Set[Tuple[str, int]] = set()
@@ -92,6 +93,7 @@ class StepTaps:
         """Starts anew: the step is being traced."""
         self._gradients = {}
         self._loss = None
+        self._targets = []
         self._graph = None
         self._twice = False
         self.partial = set()
@@ -126,6 +128,11 @@ class StepTaps:
     def saw_loss(self, loss: Any) -> None:
         """Notes the loss that the step minimises."""
         self._loss = loss
+
+    def saw_target(self, target: Any) -> None:
+        """Notes what the step differentiates: the loss, where nothing else has told of one."""
+        if all(target is not known for known in self._targets):
+            self._targets.append(target)
 
     def batch(
         self,
@@ -171,6 +178,8 @@ class StepTaps:
         for (role, name), tensor in batch.items():
             if self._carries(tensor):
                 flat[f"batch {role} {name}"] = tensor
+        if self._loss is None and len(self._targets) == 1:
+            self._loss = self._targets[0]
         if self._loss is not None and self._reachable(self._loss):
             flat["loss"] = self._loss
         for (role, variable), gradient in self._gradients.items():
