@@ -19,12 +19,13 @@ from tracediff_hooks.describe import (
     describe_stack,
 )
 from tracediff_hooks.names import NamedLayer, holds_tables
+from tracediff_hooks.observed import Observed, bytes_of, numbers_of
 from tracediff_hooks.outputs import Activations, OutputChoice
 from tracediff_hooks.random_layers import draws, switched_off
 from tracediff_hooks.recorder import Recorder
 from tracediff_hooks.replay.control import Control
 from tracediff_hooks.state import StateTensor, same_objects
-from tracediff_hooks.tensors import Key, SparseRows, TensorSpec, Value, recordable
+from tracediff_hooks.tensors import Key, TensorSpec, Value
 
 
 class Session:
@@ -52,9 +53,7 @@ class Session:
         self._weights: List[StateTensor] = []
         self._model: Any = None
         self._optimizers: List[Tuple[str, Any]] = []
-        self._layers: Dict[str, Tuple[str, int]] = {}
-        self._outputs: Dict[str, Tuple[str, int]] = {}
-        self._shapes: Dict[str, Tuple[int, ...]] = {}
+        self._observed = Observed(recorder)
         self._fit_pending = False
         self._broken = False
         self._said: Set[str] = set()
@@ -215,7 +214,7 @@ class Session:
             may_skip: why a step may leave the weights alone, where there is a reason.
         """
         optimizers = optimizers or [("optimizer", getattr(model, "optimizer", None))]
-        observed = self._numbers_of(observed)
+        observed = numbers_of(observed, self.event)
         seen = (model, state, *(optimizer for _, optimizer in optimizers))
         schema = self._schema if same_objects(seen, self._seen) else _schema_of(seen)
         if schema != self._schema:
@@ -230,15 +229,8 @@ class Session:
             self._fit_pending = False
             for kind, message in self._early:
                 self.event(kind, message)
-        for order, (name, layer) in enumerate((places or {}).items()):
-            self._outputs[name] = (layer, order)
         self._check_choice(layers)
-        for key in observed:
-            if not self._recorder.declared(*key):
-                self._recorder.declare(self._observed_spec(key, observed[key]))
-        for role, name in aliases:
-            if not self._recorder.declared(role, name):
-                self._recorder.declare(self._alias_spec(role, name, observed))
+        self._observed.declare(observed, aliases=aliases, places=places or {})
         self._recorder.record_step(
             before=before,
             observed=observed,
@@ -260,20 +252,6 @@ class Session:
                     "layers are {}".format(", ".join(entry.name for entry in layers)),
                 )
 
-    def _numbers_of(self, observed: Mapping[Key, Value]) -> Mapping[Key, Value]:
-        """Leaves out, and says so, what holds no numbers."""
-        kept = {}
-        for key, value in observed.items():
-            if recordable(_values(value)):
-                kept[key] = value
-            else:
-                self.event(
-                    "not-recorded",
-                    f"{key[1]} is not recorded: its dtype is {_values(value).dtype}, and only "
-                    "numbers are",
-                )
-        return kept
-
     def _begin_run(
         self,
         model: Any,
@@ -287,10 +265,7 @@ class Session:
         self._model = model
         self._optimizers = list(optimizers)
         self._noted = set()
-        self._layers = {
-            t.spec.name: (str(t.spec.layer), t.spec.order) for t in state if t.spec.role == "weight"
-        }
-        self._shapes = {t.spec.name: t.spec.shape or () for t in state}
+        self._observed.begin_run(state)
         stack = describe()
         about = {
             **describe_stack(stack),
@@ -301,8 +276,7 @@ class Session:
         }
         if len(optimizers) > 1:
             about["optimizers"] = {name: describe_optimizer(one) for name, one in optimizers}
-        size = sum(_bytes(t.spec) for t in state)
-        size += sum(_values(value).nbytes for value in observed.values())
+        size = sum(_bytes(t.spec) for t in state) + bytes_of(observed)
         self._recorder.begin_run(
             about,
             [t.spec for t in state],
@@ -344,29 +318,6 @@ class Session:
             steps = -(-params["samples"] // params["batch_size"])
         return int(steps) * int(epochs) if steps and epochs else None
 
-    def _observed_spec(self, key: Key, value: Value) -> TensorSpec:
-        role, name = key
-        sparse = isinstance(value, SparseRows)
-        array = _values(value)
-        known = self._outputs if role == "activation" else self._layers
-        layer, order = known.get(name, (None, 0))
-        ragged = role in ("input", "label", "sample_weight", "activation")
-        shape = self._shapes[name] if sparse else tuple(array.shape)
-        return TensorSpec(
-            name,
-            role,
-            array.dtype.name,
-            None if ragged else shape,
-            layer=layer,
-            order=order,
-            ragged=ragged,
-            sparse=sparse,
-        )
-
-    def _alias_spec(self, role: str, name: str, observed: Mapping[Key, Value]) -> TensorSpec:
-        spec = self._observed_spec((role, name), observed["gradient", name])
-        return spec._replace(same_as="gradient")
-
 
 def _schema_of(seen: Tuple[Any, ...]) -> Tuple[Any, ...]:
     """What makes a model, its state and its optimizers others, which another run records."""
@@ -376,10 +327,6 @@ def _schema_of(seen: Tuple[Any, ...]) -> Tuple[Any, ...]:
         *map(id, optimizers),
         *((t.spec.role, t.spec.name, t.spec.shape, t.spec.trainable) for t in state),
     )
-
-
-def _values(value: Value) -> np.ndarray:
-    return value.values if isinstance(value, SparseRows) else np.asarray(value)
 
 
 def _bytes(spec: TensorSpec) -> int:
