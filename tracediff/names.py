@@ -208,6 +208,35 @@ def scales_losses(optimizer: Mapping[str, Any] | None) -> bool:
     return optimizer_class((optimizer or {}).get("class")) == "lossscale"
 
 
+def is_loss_scale(name: str) -> bool:
+    """Say whether a slot is part of the state of a loss scale: the scale, or what it grows by.
+
+    Example:
+        >>> is_loss_scale("optimizer/dynamic_scale"), is_loss_scale("hidden/kernel/m")
+        (True, False)
+    """
+    owner, own = split_slot(name)
+    return own in ("dynamic_scale", "step_counter") and "/" not in owner
+
+
+def update_rule(optimizer: Mapping[str, Any] | None) -> str:
+    """Return the class of what updates weights, in one spelling: inside of what scales losses.
+
+    Args:
+        optimizer: What a trace says about it: class and config.
+
+    Example:
+        >>> inner = {"class_name": "Adam", "config": {"learning_rate": 0.1}}
+        >>> update_rule({"class": "LossScaleOptimizer", "config": {"inner_optimizer": inner}})
+        'adam'
+    """
+    known = optimizer or {}
+    kind, config = optimizer_class(known.get("class")), known.get("config")
+    if kind != "lossscale" or not isinstance(config, Mapping):
+        return kind
+    return str(optimizer_settings(config).get("optimizer", kind))
+
+
 def counts_steps(optimizer: Mapping[str, Any] | None) -> bool:
     """Say whether the step counter enters the updates of an optimizer; if in doubt, yes.
 
@@ -225,8 +254,7 @@ def counts_steps(optimizer: Mapping[str, Any] | None) -> bool:
     if not isinstance(config, Mapping):
         return True
     settings = optimizer_settings(config)
-    kind = optimizer_class(known.get("class"))
-    if (settings.get("optimizer") if kind == "lossscale" else kind) not in _NOT_COUNTING:
+    if update_rule(known) not in _NOT_COUNTING:
         return True
     counted = ("decay", "use_ema", "gradient_accumulation_steps")
     scheduled = not isinstance(settings.get("learning_rate"), int | float)

@@ -6,7 +6,7 @@ import numpy as np
 
 from tracediff_hooks.recorder import Recorder
 from tracediff_hooks.state import StateTensor
-from tracediff_hooks.tensors import Key, SparseRows, TensorSpec, Value, recordable
+from tracediff_hooks.tensors import Key, ScaledBy, SparseRows, TensorSpec, Value, recordable
 
 
 class Observed:
@@ -21,6 +21,7 @@ class Observed:
         self._layers: Dict[str, Tuple[str, int]] = {}
         self._outputs: Dict[str, Tuple[str, int]] = {}
         self._shapes: Dict[str, Tuple[int, ...]] = {}
+        self._scaled: Dict[str, ScaledBy] = {}
 
     def begin_run(self, state: Sequence[StateTensor]) -> None:
         """Takes the weights and slots of the run that begins."""
@@ -28,6 +29,7 @@ class Observed:
             t.spec.name: (str(t.spec.layer), t.spec.order) for t in state if t.spec.role == "weight"
         }
         self._shapes = {t.spec.name: t.spec.shape or () for t in state}
+        self._scaled = {}
 
     def declare(
         self,
@@ -53,6 +55,44 @@ class Observed:
                 spec = self._spec((role, name), observed["gradient", name])
                 self._recorder.declare(spec._replace(same_as="gradient"))
 
+    def of_one_scale(
+        self,
+        observed: Mapping[Key, Value],
+        aliases: Sequence[Key],
+        scaled: Mapping[str, ScaledBy],
+        *,
+        event: Callable[[str, str], None],
+    ) -> Tuple[Mapping[Key, Value], Sequence[Key]]:
+        """Leaves out, and says so, gradients of another scale than the table of tensors says.
+
+        Args:
+            observed: the values of a step.
+            aliases: applied gradients that are the raw ones.
+            scaled: by the name of a weight, what its raw gradient is multiplied by.
+            event: takes the kind and the text of an event.
+
+        Returns:
+            The values and the aliases that are left.
+        """
+        if scaled == self._scaled:
+            return observed, aliases
+        raw = {key for key in observed if key[0] == "gradient"}
+        for key in raw:
+            if not self._recorder.declared(*key) and key[1] in scaled:
+                self._scaled[key[1]] = scaled[key[1]]
+        others = {key for key in raw if scaled.get(key[1]) != self._scaled.get(key[1])}
+        if others:
+            event(
+                "not-recorded",
+                "some steps see raw gradients of the scaled loss, others see them when the scale "
+                "is off again: recorded are those of the kind that came first",
+            )
+        # What is applied as it was given is recorded for itself then.
+        lost = [key for key in aliases if ("gradient", key[1]) in others]
+        kept = {key: value for key, value in observed.items() if key not in others}
+        kept.update({key: observed["gradient", key[1]] for key in lost})
+        return kept, [key for key in aliases if key not in lost]
+
     def _spec(self, key: Key, value: Value) -> TensorSpec:
         role, name = key
         sparse = isinstance(value, SparseRows)
@@ -70,6 +110,7 @@ class Observed:
             order=order,
             ragged=ragged,
             sparse=sparse,
+            scaled_by=self._scaled.get(name) if role == "gradient" else None,
         )
 
 

@@ -238,7 +238,7 @@ class Run:
     def _line(
         spec: TensorSpec, table: str, number: Optional[int], path: Optional[str]
     ) -> Dict[str, Any]:
-        return {
+        line: Dict[str, Any] = {
             "name": spec.name,
             "role": spec.role,
             "table": table,
@@ -253,3 +253,6 @@ class Run:
             "same_as": spec.same_as,
             "framework_name": spec.framework_name,
         }
+        if spec.scaled_by is not None:
+            line["scaled_by"] = spec.scaled_by
+        return line

@@ -25,7 +25,7 @@ from tracediff_hooks.random_layers import draws, switched_off
 from tracediff_hooks.recorder import Recorder
 from tracediff_hooks.replay.control import Control
 from tracediff_hooks.state import StateTensor, same_objects
-from tracediff_hooks.tensors import Key, TensorSpec, Value
+from tracediff_hooks.tensors import Key, ScaledBy, TensorSpec, Value
 
 
 class Session:
@@ -196,6 +196,7 @@ class Session:
         places: Optional[Mapping[str, str]] = None,
         optimizers: Sequence[Tuple[str, Any]] = (),
         may_skip: Optional[str] = None,
+        scaled: Optional[Mapping[str, ScaledBy]] = None,
     ) -> None:
         """Records one step; see `Recorder.record_step`.
 
@@ -212,6 +213,7 @@ class Session:
             optimizers: what updates the model, by name; where none is given, what it was compiled
                 with.
             may_skip: why a step may leave the weights alone, where there is a reason.
+            scaled: by the name of a weight, what its raw gradient is multiplied by.
         """
         optimizers = optimizers or [("optimizer", getattr(model, "optimizer", None))]
         observed = numbers_of(observed, self.event)
@@ -230,6 +232,9 @@ class Session:
             for kind, message in self._early:
                 self.event(kind, message)
         self._check_choice(layers)
+        observed, aliases = self._observed.of_one_scale(
+            observed, aliases, scaled or {}, event=self.event
+        )
         self._observed.declare(observed, aliases=aliases, places=places or {})
         self._recorder.record_step(
             before=before,

@@ -23,6 +23,9 @@ class SparseRows(NamedTuple):
 
 Value = Union[np.ndarray, SparseRows]
 
+ScaledBy = Union[str, float]
+"""What a gradient is multiplied by: the name of the slot that holds it, or the number."""
+
 
 class TensorSpec(NamedTuple):
     """A line of the table of tensors, as the hook knows it."""
@@ -38,6 +41,7 @@ class TensorSpec(NamedTuple):
     framework_name: Optional[str] = None
     ragged: bool = False
     sparse: bool = False
+    scaled_by: Optional[ScaledBy] = None
 
     @property
     def layout(self) -> str:

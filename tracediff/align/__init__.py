@@ -17,6 +17,8 @@ from tracediff.align.rows import RowIndex as RowIndex
 from tracediff.align.rows import Segment as Segment
 from tracediff.align.rows import exact_rows as exact_rows
 from tracediff.align.rows import hash_rows as hash_rows
+from tracediff.align.scales import scale_notes as scale_notes
+from tracediff.align.scales import with_scales as with_scales
 from tracediff.align.slots import is_used as is_used
 from tracediff.align.step_map import StepMap as StepMap
 from tracediff.align.steps import STEP_CHOICES as STEP_CHOICES

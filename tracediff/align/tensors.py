@@ -18,10 +18,8 @@ from tracediff.align.slots import is_idle, is_used, slots_of
 from tracediff.align.unpaired import misfits, unpaired_tensor, with_nearest
 from tracediff.align.values import FirstValues
 from tracediff.model import Pair, Side, Unpaired
-from tracediff.names import scales_losses, split_slot
+from tracediff.names import is_loss_scale, scales_losses, split_slot
 from tracediff.trace import Run, Tensor
-
-_LOSS_SCALE = ("optimizer/dynamic_scale", "optimizer/step_counter")
 
 
 def pair_tensors(a: Run, b: Run, overrides: Overrides | None = None) -> Pairing:
@@ -221,9 +219,10 @@ class _Pairer:
         reason, matters = f"not in {other}", tensor.role in ("weight", "input", "label")
         if self.partners.is_refused(side, tensor):
             reason, matters = "left out by the mapping", False
-        elif tensor.name in _LOSS_SCALE and self._both_scale():
-            # Which recorders keep it and which do not is no difference of the runs.
-            reason, matters = f"the state of the loss scale, not recorded in {other}", False
+        elif tensor.role == "slot" and is_loss_scale(tensor.name):
+            # Whether gradients come to the same without it is seen by the gradients.
+            there = "not recorded" if self._both_scale() else "which is none"
+            reason, matters = f"the state of the loss scale, {there} in {other}", False
         elif tensor.role == "slot":
             matters = is_used(run, tensor)
             if not matters:

@@ -29,6 +29,7 @@ from tracediff.trace import (
     SparseRows,
     Statistics,
     Tensor,
+    UnscaledRun,
     sketch_of,
 )
 
@@ -44,6 +45,7 @@ def aligned(a: Run, b: Run, pairing: Pairing, steps: StepMap) -> tuple[Run, Run]
     layouts_a, layouts_b = _layouts(pairing, "a"), _layouts(pairing, "b")
     layers = {one.b: one.a for one in pairing.layers if one.a != one.b}
     count = len(steps.b)
+    a, b = _unscaled(a, pairing, "a"), _unscaled(b, pairing, "b")
     view_a, view_b = a, b
     if layouts_a:
         view_a = AlignedRun(a, np.arange(count, dtype=np.int64), layouts_a, {})
@@ -60,7 +62,18 @@ def alongside(run: Run, pairing: Pairing, steps: StepMap, side: Side) -> Run:
     at = np.arange(len(steps.b), dtype=np.int64) if side == "a" else steps.b
     at = np.where(at < run.steps, at, -1)
     layers = {} if side == "a" else {one.b: one.a for one in pairing.layers if one.a != one.b}
-    return AlignedRun(run, at, _layouts(pairing, side), layers)
+    return AlignedRun(_unscaled(run, pairing, side), at, _layouts(pairing, side), layers)
+
+
+def _unscaled(run: Run, pairing: Pairing, side: Side) -> Run:
+    """Return a run without the scale of the loss, if the pairing takes it off."""
+    keys = set()
+    for pair in pairing.pairs:
+        name = pair.a if side == "a" else pair.b
+        if name is not None and pair.divided:
+            keys.add((pair.role, name.partition("[")[0]))
+    keys = {key for key in keys if run.find(*key) is not None}
+    return UnscaledRun(run, keys) if keys else run
 
 
 def _layouts(pairing: Pairing, side: Side) -> dict[tuple[str, str], Layout]:
@@ -254,7 +267,9 @@ class AlignedRun(Run):
 
 def recorded(run: Run) -> Run:
     """Return a run as it was recorded, whatever alignment it is seen through."""
-    return run.source if isinstance(run, AlignedRun) else run
+    while isinstance(run, AlignedRun | UnscaledRun):
+        run = run.source
+    return run
 
 
 def recorded_step(run: Run, step: int) -> int | None:

@@ -13,7 +13,16 @@ from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, TypeAlias
 
-from tracediff.align import Pairing, StepMap, align_steps, aligned, pair_tensors, with_counter
+from tracediff.align import (
+    Pairing,
+    StepMap,
+    align_steps,
+    aligned,
+    pair_tensors,
+    scale_notes,
+    with_counter,
+    with_scales,
+)
 from tracediff.compare._alignment import AlignOptions as AlignOptions
 from tracediff.compare._alignment import align_options as align_options
 from tracediff.compare._alignment import mapping_of as mapping_of
@@ -171,6 +180,7 @@ def _examined(
     pairing = pair_tensors(source_a, source_b, chosen.overrides(source_a, source_b))
     matched = align_steps(source_a, source_b, pairing, chosen.steps)
     pairing = with_counter(source_a, source_b, pairing, matched)
+    pairing = with_scales(source_a, source_b, pairing, matched)
     unpaired = of_batches(without_ignored(pairing.unpaired, limits), source_a, source_b)
     pairing = replace(pairing, unpaired=unpaired)
     run_a, run_b = aligned(source_a, source_b, pairing, matched)
@@ -232,6 +242,7 @@ def _examined(
         ),
         notes=(
             *notes(source_a, source_b, pairing, tracks, matched),
+            *scale_notes(source_a, source_b, pairing, matched),
             *shorter(repeated, steps),
             *own_batches_notes(source_a, source_b, lambda own: compare(source_a, own)),
         ),

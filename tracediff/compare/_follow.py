@@ -14,7 +14,7 @@ import numpy as np
 from tracediff.align import Pairing
 from tracediff.drift import Follower, Source, Track, follower, least_distance, nbytes
 from tracediff.model import Pair
-from tracediff.names import class_name, model_layers, optimizer_class, split_slot
+from tracediff.names import class_name, model_layers, split_slot, update_rule
 from tracediff.onset import Kernel, Roundings, Sensitivity
 from tracediff.tolerance import EPS32
 from tracediff.trace import Run
@@ -56,7 +56,7 @@ def follow(
             slots.setdefault(split_slot(pair.name)[0], []).append(pair)
 
     numbers = np.arange(steps)
-    linear = all(_optimizer(run) == "sgd" for run in (a, b))
+    linear = all(update_rule(run.about.get("optimizer")) == "sgd" for run in (a, b))
 
     def start(pair: Pair) -> Follower:
         if pair.role != "weight":
@@ -78,10 +78,6 @@ def follow(
         except BaseException:
             threads.shutdown(wait=True, cancel_futures=True)
             raise
-
-
-def _optimizer(run: Run) -> str:
-    return optimizer_class((run.about.get("optimizer") or {}).get("class"))
 
 
 def _work(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tracediff.names import counts_steps, scales_losses
+from tracediff.names import counts_steps, is_loss_scale, scales_losses
 from tracediff.onset import Judged
 
 if TYPE_CHECKING:
@@ -32,19 +32,34 @@ def without_skipped(judged: Mapping[Key, Judged], a: Run, b: Run) -> dict[Key, J
         a: The first run.
         b: The second run.
     """
-    result = dict(judged)
+    result = _without_scales(judged)
     optimizers = [run.about.get("optimizer") for run in (a, b)]
     if not all(map(scales_losses, optimizers)):
         return result
     skipped = _skipped(judged)
-    for key, one in judged.items():
+    for key, one in result.items():
         if key[0] in _GRADIENTS and skipped is not None:
             result[key] = replace(one, after=one.after & ~skipped)
     counter = judged.get(_COUNTER)
     if counter is not None and not any(map(counts_steps, optimizers)):
-        none = np.zeros(len(counter.after), bool)
-        result[_COUNTER] = replace(counter, before=none, after=none)
+        result[_COUNTER] = _excused(counter)
     return result
+
+
+def _without_scales(judged: Mapping[Key, Judged]) -> dict[Key, Judged]:
+    """Leave what a scale of the loss does to be seen where it does it: by the gradients.
+
+    Updates are made without it. It shows where a gradient overflows, or vanishes, in one run alone.
+    """
+    return {
+        key: _excused(one) if key[0] == "slot" and is_loss_scale(key[1]) else one
+        for key, one in judged.items()
+    }
+
+
+def _excused(one: Judged) -> Judged:
+    none = np.zeros(len(one.after), bool)
+    return replace(one, before=none, after=none)
 
 
 def _skipped(judged: Mapping[Key, Judged]) -> NDArray[np.bool_] | None:

@@ -27,6 +27,9 @@ class Pair:
             Empty where both have one layout.
         layout_a: What brings A's values into B's layout, where A holds in one tensor what B holds
             in several, or summands of what B holds as one.
+        scaled_by: What B's values are divided by before they are compared: the scale of the loss,
+            as a slot of B or a number. None for nothing.
+        scaled_by_a: What A's values are divided by, likewise.
     """
 
     role: str
@@ -40,6 +43,13 @@ class Pair:
     note: str | None = None
     layout: tuple[Mapping[str, Any], ...] = ()
     layout_a: tuple[Mapping[str, Any], ...] = ()
+    scaled_by: str | float | None = None
+    scaled_by_a: str | float | None = None
+
+    @property
+    def divided(self) -> bool:
+        """Whether the scale of the loss is taken off the values of either run."""
+        return self.scaled_by is not None or self.scaled_by_a is not None
 
     @property
     def key(self) -> tuple[str, str]:

@@ -178,7 +178,7 @@ def judge(
         judged = {key: replace(one, behind=age) for key, one in judged.items()}
     for key in floors.keys() & judged.keys():
         judged[key] = replace(judged[key], spread=floors[key], modelled=modelled[key])
-    return with_updates(judged, trainable, drift)
+    return with_updates(judged, trainable, drift, eps=eps)
 
 
 def _apart_at(tracks: Mapping[Key, Track], start: int) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tracediff.drift import Track
+from tracediff.drift import AMPLIFICATION, Track
 from tracediff.names import split_slot
 from tracediff.onset.judged import Judged, Numbers
 from tracediff.onset.noise import Key
@@ -24,9 +24,20 @@ from tracediff.tolerance import (
 
 
 def with_updates(
-    judged: dict[Key, Judged], trainable: Mapping[str, bool | None], drift: Numbers
+    judged: dict[Key, Judged],
+    trainable: Mapping[str, bool | None],
+    drift: Numbers,
+    *,
+    eps: float = 0.0,
 ) -> dict[Key, Judged]:
-    """Add, for each weight, where its update differs beyond what it inherits."""
+    """Add, for each weight, where its update differs beyond what it inherits.
+
+    Args:
+        judged: Every track, judged but for this.
+        trainable: For each weight, whether the optimizer updates it.
+        drift: By how much all weights together differ before each step.
+        eps: Machine epsilon in which the runs compute, where that is coarser than what they store.
+    """
     result = dict(judged)
     for (role, name), one in judged.items():
         if role != "weight" or one.track.update is None:
@@ -37,6 +48,8 @@ def with_updates(
         else:
             blind = gradient is None
             room = _room(one.track, UPDATE_TOLERANCE_BLIND if blind else UPDATE_TOLERANCE)
+            if eps > EPS32:
+                room = room + _cancelling(judged, name, gradient)
         if one.spread is not None:
             room = np.maximum(room, one.spread.update)
         agrees = ~one.before & ~one.noise
@@ -62,6 +75,23 @@ def _room(track: Track, share: float) -> Numbers:
     coarse = max(1.0, track.eps / EPS32)
     room = share * coarse * np.maximum.accumulate(track.update["norm"])
     return np.asarray(room + UPDATE_ROUNDING * track.eps * track.update["weight_norm"])
+
+
+def _cancelling(judged: Mapping[Key, Judged], name: str, gradient: Judged | None) -> Numbers:
+    """Return how far updates may part where what goes in is coarse, and cancels in some elements.
+
+    A momentum of one sign and a gradient of the other leave little of an element, and as much of
+    what rounding made of either. Over all elements that stays small beside the update.
+    """
+    update = judged["weight", name].track.update
+    assert update is not None
+    apart = np.zeros(len(update))
+    if gradient is not None:
+        apart = np.nan_to_num(gradient.track.after["relative_l2"])
+    for (role, slot), one in judged.items():
+        if role == "slot" and split_slot(slot)[0] == name and one.track.before is not None:
+            apart = np.maximum(apart, np.nan_to_num(one.track.before["relative_l2"]))
+    return np.asarray(AMPLIFICATION * apart * update["norm"])
 
 
 def _carried(track: Track, drift: Numbers) -> Numbers:

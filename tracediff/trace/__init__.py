@@ -25,6 +25,10 @@ from tracediff.trace._tensor import Tensor as Tensor
 from tracediff.trace._trace import FORMAT as FORMAT
 from tracediff.trace._trace import Trace as Trace
 from tracediff.trace._trace import open_trace as open_trace
+from tracediff.trace._unscaled import UnscaledRun as UnscaledRun
+from tracediff.trace._unscaled import scalars as scalars
+from tracediff.trace._unscaled import scaled_by as scaled_by
+from tracediff.trace._unscaled import scales as scales
 from tracediff.trace._values import Allocate as Allocate
 from tracediff.trace._values import SparseRows as SparseRows
 
@@ -46,8 +50,12 @@ __all__ = [
     "Tensor",
     "Trace",
     "TraceSummary",
+    "UnscaledRun",
     "WeightSummary",
     "open_trace",
+    "scalars",
+    "scaled_by",
+    "scales",
     "sketch_of",
     "statistics_of",
     "summarize",

@@ -30,6 +30,8 @@ class Tensor:
         trainable: For weights, whether the optimizer updates it.
         same_as: The role whose tensor of the same name this one is, or None.
         framework_name: What the framework calls it.
+        scaled_by: For gradients of a scaled loss, what it is multiplied by: the name of a slot, as
+            it is before the step, or a number; else None.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Tensor:
     trainable: bool | None
     same_as: str | None
     framework_name: str | None
+    scaled_by: str | float | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -57,7 +60,9 @@ class Tensor:
         return f"Tensor({self.role} {self.name!r}, {self.dtype} {shape}{alias})"
 
 
-_NAMES = tuple(field.name for field in fields(Tensor))
+_OPTIONAL: Mapping[str, tuple[type, ...]] = {"scaled_by": (str, int, float, type(None))}
+"""Fields that older traces do not have, and most lines of others."""
+_NAMES = tuple(field.name for field in fields(Tensor) if field.name not in _OPTIONAL)
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "name": (str,),
     "role": (str,),
@@ -105,14 +110,15 @@ def parse_tensors(found: object, where: str) -> tuple[Tensor, ...]:
 
 def _parse(line: object, where: str) -> Tensor:
     given = as_object(line, where)
-    for name, types in _TYPES.items():
-        if name not in given:
+    for name, types in {**_TYPES, **_OPTIONAL}.items():
+        if name not in given and name in _TYPES:
             raise damaged(f"{where} lacks the field {name}")
-        value = given[name]
+        value = given.get(name)
         # In Python, though not in JSON, a bool is an int.
         if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
             raise damaged(f"{where} has {value!r} as its {name}")
     values: dict[str, Any] = {name: given[name] for name in _NAMES}
+    values.update((name, given.get(name)) for name in _OPTIONAL)
     where = f"{where} ({values['role']} {values['name']})"
     if values["table"] not in TABLES:
         raise damaged(f"{where} stands in the unknown table {values['table']!r}")

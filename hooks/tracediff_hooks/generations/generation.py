@@ -28,8 +28,8 @@ class Generation(abc.ABC):
         "seen from outside; call it as recording.step(train_step, x, y)"
     )
     """What is said of a hand-written step that cannot be seen."""
-    sees_scaled = True
-    """Whether gradients of a scaled loss are seen before the scale is taken off again."""
+    given_scaled = False
+    """Whether a script gives an optimizer the gradients of the loss that it scaled."""
 
     def __init__(self, model: Any, session: Session) -> None:
         self._model = model

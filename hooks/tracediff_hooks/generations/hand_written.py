@@ -16,6 +16,7 @@ from tracediff_hooks.batches import input_names
 from tracediff_hooks.composite import plain_arrays
 from tracediff_hooks.generations.layer_calls import layer_calls
 from tracediff_hooks.generations.on_host import on_host
+from tracediff_hooks.generations.optimizers import inner_of, optimizers_of
 from tracediff_hooks.generations.step_taps import TAPS
 from tracediff_hooks.tensors import Key, Value
 
@@ -128,7 +129,8 @@ class HandWrittenLoop:
         pairs = hook.session.guard(self._ours, optimizer, args, kwargs)
         if not pairs:
             return call(*args, **kwargs)
-        if hook.replicas > 1 and all(optimizer is not one for one in hook.probed):
+        owner = hook.session.guard(self._owner, optimizer) or optimizer
+        if hook.replicas > 1 and all(owner is not one for one in hook.probed):
             hook.session.event("not-recorded", ON_REPLICAS)
             return call(*args, **kwargs)
         if hook.tracing:
@@ -149,11 +151,12 @@ class HandWrittenLoop:
     ) -> Any:
         """Notes the update of an optimizer that nobody knew when the trace began."""
         hook, guard = self._hook, self._hook.session.guard
-        if any(optimizer is one for one in hook.probed):
+        owner = guard(self._owner, optimizer) or optimizer
+        if any(owner is one for one in hook.probed):
             return call(*args, **kwargs)
         guard(self._know, optimizer)
         guard(self._read_first_rate, optimizer)
-        hook._taps.saw("gradient", pairs)
+        self._saw(optimizer, pairs)
         with contextlib.ExitStack() as stack:
             guard(hook._probe_applied, stack, optimizer, pairs)
             return call(*args, **kwargs)
@@ -174,11 +177,23 @@ class HandWrittenLoop:
         guard(hook._create_state, optimizer, hook._pairs(optimizer, *args, **kwargs))
         before, rates = guard(hook.before) or ({}, {})
         with hook._taps.collect(), contextlib.ExitStack() as stack:
-            hook._taps.saw("gradient", pairs)
+            self._saw(optimizer, pairs)
             guard(hook._probe_applied, stack, optimizer, pairs)
             result = call(*args, **kwargs)
         guard(self._record, before, rates)
         return result
+
+    def _owner(self, optimizer: Any) -> Any:
+        """The model's optimizer that this one is inside of, to scale the loss; else itself."""
+        known = [one for _, one in optimizers_of(self._hook._model)]
+        return next((one for one in known if inner_of(one) is optimizer), optimizer)
+
+    def _saw(self, optimizer: Any, pairs: List[Tuple[Any, Any]]) -> None:
+        """Notes the gradients that an optimizer is given, and whether they are of a scaled loss."""
+        self._hook._taps.saw("gradient", pairs)
+        if self._hook.given_scaled:
+            variables = [variable for _, variable in pairs]
+            self._hook.session.guard(self._hook.note_scale, optimizer, variables)
 
     def _know(self, optimizer: Any) -> None:
         if all(optimizer is not known for _, known in self._hook.optimizers()):

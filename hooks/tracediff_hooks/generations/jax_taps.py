@@ -25,6 +25,7 @@ class JaxTaps(StepTaps):
         self._gradients = {}
         self._loss = None
         self._twice = False
+        self.scaled = {}
         self.calls = []
         # None where nothing is compiled.
         self._trace = next((_trace_of(v) for part in state for v in part), None)

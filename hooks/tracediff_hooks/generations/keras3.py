@@ -29,6 +29,8 @@ from tracediff_hooks.state import (
 class Keras3Hook(CompiledStepHook):
     """Records a Keras 3 model on the TensorFlow backend from `attach` to `detach`."""
 
+    given_scaled = True
+
     @property
     def _keras(self) -> Any:
         return sys.modules["keras"]
@@ -112,7 +114,9 @@ class Keras3Hook(CompiledStepHook):
         return self._keras.layers.Layer
 
     def _update_methods(self) -> List[Tuple[Any, str]]:
-        return [(sys.modules["keras.src.optimizers.base_optimizer"].BaseOptimizer, "apply")]
+        home = "keras.src.optimizers."
+        scaling = sys.modules[home + "loss_scale_optimizer"].LossScaleOptimizer
+        return [(sys.modules[home + "base_optimizer"].BaseOptimizer, "apply"), (scaling, "apply")]
 
     def _pairs(self, optimizer: Any, *args: Any, **kwargs: Any) -> List[Tuple[Any, Any]]:
         given = dict(zip(("grads", "trainable_variables"), args), **kwargs)
@@ -138,6 +142,7 @@ class Keras3Hook(CompiledStepHook):
             # Keras 3 clips on each replica, and adds up afterwards.
             taps.saw("gradient", list(zip(grads, variables)), partial=self.replicas > 1)
             taps.scratch["raw"] = grads
+            self._session.guard(self.note_scale, optimizer, variables)
             if self._eager() and not optimizer.built:
                 self._session.guard(self._build, optimizer, variables)
             return apply(grads, None if trainable_variables is None else variables)

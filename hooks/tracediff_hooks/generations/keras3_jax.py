@@ -61,6 +61,7 @@ class Keras3JaxHook(Keras3Hook):
             grads = list(grads)
             variables = optimizer.inner_optimizer._trainable_variables
             self._taps.saw("gradient", list(zip(grads, variables)))
+            self._session.guard(self.note_scale, optimizer, variables)
             return stateless(slots, grads, trained)
 
         stack.enter_context(replaced(optimizer, "stateless_apply", probed_stateless))

@@ -3,6 +3,7 @@
 from typing import AbstractSet, Any, Iterable, List, Optional, Sequence, Tuple
 
 from tracediff_hooks.state import same_objects
+from tracediff_hooks.tensors import ScaledBy
 
 NO_RATE = "the optimizer {} has no learning rate under that name, so none is recorded"
 """What is said of an optimizer of a script's own."""
@@ -57,6 +58,46 @@ def optimizers_of(model: Any) -> List[Tuple[str, Any]]:
 def scales_the_loss(optimizer: Any) -> bool:
     """Whether an optimizer multiplies the loss, to keep small gradients of half precision."""
     return any(cls.__name__.startswith("LossScaleOptimizer") for cls in type(optimizer).__mro__)
+
+
+def inner_of(optimizer: Any) -> Any:
+    """The optimizer inside one that scales the loss, which does the work; any other itself."""
+    for name in ("inner_optimizer", "_optimizer"):
+        inner = getattr(optimizer, name, None)
+        if hasattr(inner, "apply_gradients"):
+            return inner
+    return optimizer
+
+
+def scale_of(name: str, optimizer: Any) -> Optional[ScaledBy]:
+    """What an optimizer multiplies the loss by, and with it the gradients it is given; or None.
+
+    Args:
+        name: what the optimizer is called in the trace.
+        optimizer: the optimizer.
+    """
+    if not scales_the_loss(optimizer):
+        factor = getattr(optimizer, "loss_scale_factor", None)
+        return None if factor is None else float(factor)
+    state = getattr(optimizer, "_loss_scale", None)
+    if hasattr(optimizer, "dynamic_growth_steps") and state is None:  # Keras 3
+        return name + "/dynamic_scale"
+    if hasattr(state, "_current_loss_scale"):
+        return name + "/dynamic_scale"
+    fixed = getattr(state, "_loss_scale_value", state)  # of tf.keras 2.3; of 2.15 and later
+    return float(fixed) if isinstance(fixed, (int, float)) else None
+
+
+def scale_variables(optimizer: Any) -> List[Tuple[str, Any]]:
+    """The state of tf.keras's dynamic loss scale, by the names that Keras 3 has for it."""
+    state = getattr(optimizer, "_loss_scale", None)
+    names = {
+        "_current_loss_scale": "dynamic_scale",
+        "_num_good_steps": "step_counter",  # of tf.keras 2.3
+        "_counter": "step_counter",
+    }
+    found = [(names[attribute], getattr(state, attribute, None)) for attribute in names]
+    return [(own, variable) for own, variable in found if hasattr(variable, "assign")]
 
 
 def may_skip(optimizers: Iterable[Any]) -> Optional[str]:

@@ -12,13 +12,13 @@ from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.generation import Generation
 from tracediff_hooks.generations.hand_written import HandWrittenLoop
 from tracediff_hooks.generations.metrics import logged_metrics
-from tracediff_hooks.generations.optimizers import NO_RATE, Optimizers, may_skip, scales_the_loss
+from tracediff_hooks.generations.optimizers import NO_RATE, Optimizers, may_skip, scale_of
 from tracediff_hooks.generations.reading import Reader
 from tracediff_hooks.generations.replicas import Copies
 from tracediff_hooks.generations.step_taps import view
 from tracediff_hooks.session import Session
 from tracediff_hooks.state import StateIndex, StateTensor
-from tracediff_hooks.tensors import Key, Value
+from tracediff_hooks.tensors import Key, ScaledBy, Value
 
 
 class RecordedStep(Generation):
@@ -145,11 +145,6 @@ class RecordedStep(Generation):
         observed, aliases = self._taps.values(taps, self._index().weight_names)
         for kind, message in self._taps.unrecordable:
             self._session.event(kind, message)
-        if self.sees_scaled and any(scales_the_loss(one) for _, one in optimizers):
-            self._session.event(
-                "scaled-gradients",
-                "the loss is scaled, and raw gradients are those of the scaled loss",
-            )
         observed.update(logged_metrics(self._model, self._layers, logs))
         observed.update(told or {})
         used = {name + "/learning_rate" for name, _ in optimizers}
@@ -166,9 +161,31 @@ class RecordedStep(Generation):
             places=self._taps.places,
             optimizers=optimizers,
             may_skip=may_skip(optimizer for _, optimizer in optimizers),
+            scaled=self._scaled(),
         )
         self._created = {}
         self._known = self._index().variables
+
+    def note_scale(self, optimizer: Any, variables: Sequence[Any]) -> None:
+        """Notes that the gradients of these variables just seen are of the optimizer's scaled loss.
+
+        Nothing is noted of an optimizer that does not scale it.
+        """
+        names = [name for name, one in self.optimizers() if one is optimizer]
+        by = scale_of(names[0], optimizer) if names else None
+        if by is not None:
+            self._taps.scaled.update({id(variable): by for variable in variables})
+
+    def _scaled(self) -> Dict[str, ScaledBy]:
+        """By the name of each weight, what its gradient is multiplied by."""
+        names = self._index().weight_names
+        scaled = {names[v]: by for v, by in self._taps.scaled.items() if v in names}
+        if scaled:
+            self._session.event(
+                "scaled-gradients",
+                "the loss is scaled, and raw gradients are those of the scaled loss",
+            )
+        return scaled
 
     def _described(self) -> StackDescription:
         stack = self._describe()

@@ -19,7 +19,7 @@ import numpy as np
 from tracediff_hooks.generations.step_taps import TAPS, Pairs, StepTaps, copies_of, replaced, view
 from tracediff_hooks.outputs import LayerOutput
 from tracediff_hooks.state import StateTensor
-from tracediff_hooks.tensors import Key, SparseRows, Value, same_value
+from tracediff_hooks.tensors import Key, ScaledBy, SparseRows, Value, same_value
 
 GRADIENTS = ("gradient", "applied_gradient")
 BATCH_ROLES = ("input", "label", "sample_weight")
@@ -66,6 +66,7 @@ class ReplicaTaps:
         self._each = [new_taps() for _ in range(strategy.num_replicas_in_sync)]
         self._first: Optional[Dict[str, Any]] = None
         self._left_out: List[Tuple[str, str]] = []
+        self.scaled: Dict[int, ScaledBy] = {}
 
     @property
     def _own(self) -> StepTaps:
@@ -76,6 +77,7 @@ class ReplicaTaps:
         """Starts anew: the step of this replica is being traced."""
         if replica() == 0:
             self._first = None
+            self.scaled = {}
         with self._own.collect():
             yield
 

@@ -24,7 +24,7 @@ import numpy as np
 from tracediff_hooks.batches import input_names
 from tracediff_hooks.composite import plain_arrays
 from tracediff_hooks.outputs import LayerOutput
-from tracediff_hooks.tensors import Key, SparseRows, Value
+from tracediff_hooks.tensors import Key, ScaledBy, SparseRows, Value
 
 TAPS = "~tracediff"
 """The entry's name. It sorts last, so that what a framework takes from the first log stays the
@@ -79,6 +79,7 @@ class StepTaps:
         self._twice = False
         self.partial: Set[Tuple[str, int]] = set()
         self.scratch: Dict[str, Any] = {}
+        self.scaled: Dict[int, ScaledBy] = {}
         self.calls: List[Tuple[Any, Any]] = []
         self.places: Dict[str, str] = {}
         self.unrecordable: List[Tuple[str, str]] = []
@@ -98,6 +99,7 @@ class StepTaps:
         self._twice = False
         self.partial = set()
         self.scratch = {}
+        self.scaled = {}
         self.calls = []
         if self._tensorflow is not None and not self._tensorflow.executing_eagerly():
             self._graph = self._tensorflow.compat.v1.get_default_graph()

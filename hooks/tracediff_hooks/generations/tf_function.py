@@ -11,6 +11,7 @@ from tracediff_hooks.generations.compiled_step import CompiledStepHook
 from tracediff_hooks.generations.graph_draws import draws
 from tracediff_hooks.generations.kept_step import BEGUN_ANEW, KeptStep, kept_in
 from tracediff_hooks.generations.optimizer_v2 import slot_of
+from tracediff_hooks.generations.optimizers import inner_of, scale_variables
 from tracediff_hooks.generations.step_taps import PLAIN, StepTaps, replaced, set_plainly, view
 from tracediff_hooks.names import named_layers, optimizer_variable_name, slot_name, variable_name
 from tracediff_hooks.state import (
@@ -21,6 +22,7 @@ from tracediff_hooks.state import (
     weight_tensors,
 )
 
+_SCALING = "mixed_precision.experimental.loss_scale_optimizer"
 OTHER_DRAWS = "steps_per_execution: other random numbers are drawn than without the recorder"
 
 
@@ -150,15 +152,19 @@ class TfFunctionHook(CompiledStepHook):
         return sys.modules["tensorflow.python.keras.engine.base_layer"].Layer
 
     def _update_methods(self) -> List[Tuple[Any, str]]:
-        module = sys.modules["tensorflow.python.keras.optimizer_v2.optimizer_v2"]
-        return [(module.OptimizerV2, "apply_gradients")]
+        home = "tensorflow.python.keras."
+        classes = [
+            sys.modules[home + "optimizer_v2.optimizer_v2"].OptimizerV2,
+            sys.modules[home + _SCALING].LossScaleOptimizer,
+        ]
+        return [(one, "apply_gradients") for one in classes]
 
     def _pairs(self, optimizer: Any, *args: Any, **kwargs: Any) -> List[Tuple[Any, Any]]:  # noqa: ARG002 - Keras 3 needs it
         return list(args[0] if args else kwargs["grads_and_vars"])
 
     def _probe_optimizer(self, stack: contextlib.ExitStack, optimizer: Any) -> None:
         taps, outer = self._taps, optimizer
-        optimizer = _inner(optimizer)
+        optimizer = inner_of(optimizer)
         aggregate = optimizer._aggregate_gradients
         apply = optimizer.apply_gradients
 
@@ -167,6 +173,9 @@ class TfFunctionHook(CompiledStepHook):
             gradients = aggregate(pairs)
             added = [(g, v) for g, (_, v) in zip(gradients, pairs)]
             taps.saw("gradient", added)
+            if not taps.scratch.get("updating"):
+                # Keras's own step takes the scale off after this, a script's own before it updates.
+                self._session.guard(self.note_scale, outer, [v for _, v in pairs])
             if taps.scratch.pop("added by the update", False):
                 taps.saw("applied_gradient", added)
             return gradients
@@ -182,7 +191,11 @@ class TfFunctionHook(CompiledStepHook):
                 taps.saw("applied_gradient", pairs)
             if self._tensorflow.executing_eagerly():
                 self._session.guard(self._create_slots, optimizer, pairs)
-            return apply(pairs, *args, **kwargs)
+            taps.scratch["updating"] = True
+            try:
+                return apply(pairs, *args, **kwargs)
+            finally:
+                taps.scratch["updating"] = False
 
         stack.enter_context(replaced(optimizer, "_aggregate_gradients", probed_aggregate))
         stack.enter_context(replaced(optimizer, "apply_gradients", probed_apply))
@@ -237,7 +250,7 @@ class TfFunctionHook(CompiledStepHook):
         return variable
 
     def _learning_rate(self, optimizer: Any) -> Optional[np.ndarray]:
-        optimizer = _inner(optimizer)
+        optimizer = inner_of(optimizer)
         if type(optimizer).__name__ == "Nadam":
             # Its `decay` is the schedule of the momentum (optimizer_v2/nadam.py, TensorFlow 2.3).
             rate = optimizer._get_hyper("learning_rate", self._tensorflow.float32)
@@ -250,7 +263,7 @@ class TfFunctionHook(CompiledStepHook):
         return np.array(optimizer._decayed_lr(self._tensorflow.float32).numpy())
 
     def _rate_variable(self, optimizer: Any) -> Any:
-        optimizer = _inner(optimizer)
+        optimizer = inner_of(optimizer)
         fixed = optimizer._hyper.get("learning_rate")
         plain = type(fixed).__name__ in PLAIN and fixed.dtype.name == "float32"
         decays = optimizer._initial_decay or type(optimizer).__name__ == "Nadam"
@@ -290,23 +303,20 @@ def _adds_up(
     return experimental_aggregate_gradients
 
 
-def _inner(optimizer: Any) -> Any:
-    """The optimizer inside a LossScaleOptimizer, which does the work; any other itself."""
-    inner = getattr(optimizer, "_optimizer", None)
-    return inner if hasattr(inner, "apply_gradients") else optimizer
-
-
 def legacy_slots(owner: str, optimizer: Any, weights: Sequence[StateTensor]) -> List[StateTensor]:
     """The slots of an optimizer, and what it keeps for all weights together."""
     found: List[StateTensor] = []
+    inner = inner_of(optimizer)
     for tensor in weights:
         for slot in optimizer.get_slot_names():
-            variable = slot_of(_inner(optimizer), tensor.variable, slot)
+            variable = slot_of(inner, tensor.variable, slot)
             if variable is not None:
-                name = slot_name(type(optimizer).__name__, slot)
+                name = slot_name(type(inner).__name__, slot)
                 found.append(slot_tensor(tensor, name, variable, _dtype))
+    for own, variable in scale_variables(optimizer):
+        found.append(optimizer_tensor(own, variable, _dtype, owner=owner))
     placed = {id(t.variable) for t in found}
-    counter = _inner(optimizer)._iterations
+    counter = inner._iterations
     for variable in optimizer.weights:
         if id(variable) not in placed and variable is not counter and not variable.shape.as_list():
             name = optimizer_variable_name(variable_name(variable))

@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 import numpy as np
 
 from tracediff_hooks.describe import StackDescription
+from tracediff_hooks.generations.optimizers import inner_of, scale_variables
 from tracediff_hooks.generations.private_copy import private_copy
 from tracediff_hooks.generations.slot_lists import slot_lists
 from tracediff_hooks.generations.step_taps import PLAIN, StepTaps, replaced
@@ -33,8 +34,6 @@ from tracediff_hooks.tensors import Key, Value
 
 class TfKerasHook(TfFunctionHook):
     """Records a model of tf.keras 2.15 or tf_keras from `attach` to `detach`."""
-
-    sees_scaled = False
 
     @property
     def _package(self) -> str:
@@ -92,8 +91,9 @@ class TfKerasHook(TfFunctionHook):
     def _update_methods(self) -> List[Tuple[Any, str]]:
         of_optimizers = sys.modules[self._package + ".src.optimizers.optimizer"]
         legacy = sys.modules[self._package + ".src.optimizers.legacy.optimizer_v2"]
-        classes = of_optimizers.Optimizer, legacy.OptimizerV2
-        return [(one, "apply_gradients") for one in classes]
+        scaling = sys.modules[self._package + ".src.mixed_precision.loss_scale_optimizer"]
+        classes = of_optimizers.Optimizer, legacy.OptimizerV2, scaling.LossScaleOptimizer
+        return [(one, "apply_gradients") for one in (*classes, scaling.LossScaleOptimizerV3)]
 
     def _probe_applied(
         self,
@@ -101,7 +101,7 @@ class TfKerasHook(TfFunctionHook):
         optimizer: Any,
         pairs: List[Tuple[Any, Any]],
     ) -> None:
-        taps = self._taps
+        taps, optimizer = self._taps, inner_of(optimizer)
         given = {id(v): g for g, v in pairs}
         added: Set[int] = set()
 
@@ -139,6 +139,7 @@ class TfKerasHook(TfFunctionHook):
         stack.enter_context(replaced(optimizer, "_internal_apply_gradients", probed_update))
 
     def _create_state(self, optimizer: Any, pairs: List[Tuple[Any, Any]]) -> None:
+        optimizer = inner_of(optimizer)
         if _is_legacy(optimizer):
             super()._create_state(optimizer, pairs)
             return
@@ -312,6 +313,9 @@ def _slots(
     attributes = {
         id(value): name for name, value in vars(owner).items() if hasattr(value, "assign")
     }
+    for own_name, variable in scale_variables(optimizer):
+        placed.add(id(variable))
+        found.append(optimizer_tensor(own_name, variable, _dtype, owner=prefix))
     own = [*owner.variables, *(v for v in vars(owner).values() if hasattr(v, "assign"))]
     if owner is not optimizer:
         own += list(optimizer.variables)
