@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tracediff.model import STAGES
+from tracediff.names import is_loss_scale
 from tracediff.onset import Judged, Onset, Place, began, stage_of
 
 _PLURAL = {
@@ -32,7 +33,7 @@ def agreed_before(onset: Onset, place: Place) -> tuple[str, ...]:
         phrases.append(f"{span}: {_closeness(worst, name, at_least=bound)}")
     for stage in STAGES:
         count, worst, name, bound = 0, 0.0, "", False
-        for one in onset.judged.values():
+        for one in _entering(onset):
             for other in _places(one, place.step):
                 if other.stage == stage and other.key < place.key and not one.noise[place.step]:
                     cell = _cell(other)
@@ -51,9 +52,18 @@ def agreed_before(onset: Onset, place: Place) -> tuple[str, ...]:
     return tuple(phrases)
 
 
+def _entering(onset: Onset) -> list[Judged]:
+    """Return all but the state of a scale of the loss, without which updates are made."""
+    return [
+        one
+        for (role, name), one in onset.judged.items()
+        if not (role == "slot" and is_loss_scale(name))
+    ]
+
+
 def _largest(onset: Onset, *, step: int | None, until: Place) -> tuple[float, str, bool]:
     worst, name, bound = 0.0, "", False
-    for one in onset.judged.values():
+    for one in _entering(onset):
         cells = one.track.after[: until.step if step is None else step]
         bound |= bool(cells["at_least"].any())
         drift = np.where(cells["differs"] & ~one.noise[: len(cells)], cells["relative_l2"], 0.0)
