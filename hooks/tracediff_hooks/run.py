@@ -238,7 +238,7 @@ class Run:
     def _line(
         spec: TensorSpec, table: str, number: Optional[int], path: Optional[str]
     ) -> Dict[str, Any]:
-        line: Dict[str, Any] = {
+        return {
             "name": spec.name,
             "role": spec.role,
             "table": table,
@@ -252,7 +252,5 @@ class Run:
             "trainable": spec.trainable,
             "same_as": spec.same_as,
             "framework_name": spec.framework_name,
+            "scaled_by": spec.scaled_by,
         }
-        if spec.scaled_by is not None:
-            line["scaled_by"] = spec.scaled_by
-        return line

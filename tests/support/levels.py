@@ -87,4 +87,5 @@ def _spec(tensor: Tensor) -> TensorSpec:
         framework_name=tensor.framework_name,
         ragged=tensor.layout == "ragged",
         sparse=tensor.layout == "sparse",
+        scaled_by=tensor.scaled_by,
     )
