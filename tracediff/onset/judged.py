@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tracediff.drift import Series, Track
+from tracediff.model import Moment
 from tracediff.onset.spread import Spread
 from tracediff.tolerance import Bound
 
@@ -52,6 +54,16 @@ class Judged:
     room: Numbers | None = None
     spread: Spread | None = None
     modelled: Numbers | None = None
+
+    def moments(self) -> Iterator[tuple[Moment, Series, Flags]]:
+        """Yield when it is there, with its cells and where it differs significantly then."""
+        if self.track.before is not None:
+            yield "before", self.track.before, self.before
+        yield "after", self.track.after, self.after
+
+    def with_flags(self, moment: Moment, flags: Flags) -> Judged:
+        """Return it with other places at which it differs significantly at one moment."""
+        return replace(self, before=flags) if moment == "before" else replace(self, after=flags)
 
 
 def significant(cells: Series, allowed: Numbers, per_element: float) -> Flags:
