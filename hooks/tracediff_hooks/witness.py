@@ -17,7 +17,9 @@ class Witness:
     It derives from no framework's class, as `TraceCallback`.
     """
 
-    async_safe = True
+    async_safe = False
+    """Keras 3 runs callbacks in the background where all are safe there: the next step would write
+    to the weights while they are read."""
     _supports_tf_logs = True
     _chief_worker_only = False
 
