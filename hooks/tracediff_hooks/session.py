@@ -60,6 +60,8 @@ class Session:
         self._noted: Set[Tuple[str, str]] = set()
         self._early: List[Tuple[str, str]] = []
         self.replay: Optional[Control] = None
+        # What a generation wants to know of the last fit.
+        self.last_step: Any = None
         self.asked_off = False
         self.fit_params: Mapping[str, Any] = {}
         self.epoch = 0

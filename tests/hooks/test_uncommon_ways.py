@@ -176,6 +176,20 @@ def test_a_batch_trained_amid_a_fit(ways):
     assert way.run.external_changes() == ()
 
 
+@only(*TF2)
+def test_batches_of_a_size_that_was_not_recorded_before(ways):
+    # Given a model with dropout, and a size of batches that it meets in a fit without the recorder
+    way = ways["sizes_of_batches"]
+    assert way.facts["same_weights"]
+    # Then a later fit with batches of that size is recorded as the first
+    x, _ = problem()
+    rows = [x[start : start + size] for size in (8, 5) for start in range(0, 22, size)]
+    assert way.run.steps == len(rows)
+    for step, expected in enumerate(rows):
+        assert (way.run.read(way.run.tensor("input", "input/0"), step) == expected).all()
+    assert {t.role for t in way.run.tensors} >= {"gradient", "loss"}
+
+
 # --- graphs
 
 
@@ -211,8 +225,8 @@ def test_an_optimizer_of_tensorflow_1_in_a_wrapper_of_keras(ways):
     assert_recorded(way, witnessed=False)
 
 
-@only(*GRAPH)
-@pytest.mark.way("a layer frozen between two `fit`s, and not compiled", "recorded", *GRAPH)
+@only(*GRAPH, *TF2)
+@pytest.mark.way("a layer frozen between two `fit`s, and not compiled", "recorded", *GRAPH, *TF2)
 def test_a_layer_frozen_between_fits_is_trained_until_the_model_is_compiled(ways):
     # Given a layer that is frozen after the first fit, of which the framework takes no notice
     way = ways["frozen_without_compile"]

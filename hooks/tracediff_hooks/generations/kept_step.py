@@ -8,7 +8,7 @@ other numbers than it does without the recorder.
 
 from typing import Any, Callable, NamedTuple, Optional, Set
 
-from tracediff_hooks.generations.step_taps import TAPS
+from tracediff_hooks.generations.step_taps import TAPS, replaced
 from tracediff_hooks.session import Session
 
 BEGUN_ANEW = (
@@ -28,6 +28,8 @@ class KeptStep(NamedTuple):
         used: identities of the optimizers that it uses.
         session: what it was recorded to.
         steps: how many steps one call of the train function is to run at the moment.
+        model: the model that it trains.
+        tapped: its `train_step`, with the taps.
     """
 
     function: Callable[[Any], Any]
@@ -35,6 +37,8 @@ class KeptStep(NamedTuple):
     used: Set[int]
     session: Session
     steps: Callable[[], int]
+    model: Any
+    tapped: Any
 
     def suits(self, session: Session) -> bool:
         """Whether another recording gets all that it wants out of the step."""
@@ -48,8 +52,9 @@ class KeptStep(NamedTuple):
         def train_function(iterator: Any) -> Any:
             logs = None
             for _ in range(self.steps()):
-                # Other shapes of batches have it traced again.
-                with self.taps.passing(self.session.guard):
+                # Other shapes of batches have it traced again, and may be recorded later.
+                tapped = replaced(self.model, "train_step", self.tapped)
+                with self.taps.passing(self.session.guard), tapped:
                     logs = self.function(iterator)
             return {k: v for k, v in logs.items() if k != TAPS} if isinstance(logs, dict) else logs
 

@@ -6,7 +6,7 @@ gradient has one more reader; `private_copy` keeps it from that.
 
 import contextlib
 import sys
-from typing import Any, Callable, Iterator, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.compiled_step import CompiledStepHook
 from tracediff_hooks.generations.peeking import FAILING_GROUPS, Group
 from tracediff_hooks.generations.private_copy import private_copy
+from tracediff_hooks.generations.resumed_step import ResumableStep, compiled_as, resumable
 from tracediff_hooks.generations.slot_lists import slot_lists
 from tracediff_hooks.generations.step_taps import PLAIN, StepTaps, replaced, view
 from tracediff_hooks.names import named_layers, optimizer_variable_name
@@ -30,10 +31,46 @@ class Keras3Hook(CompiledStepHook):
     """Records a Keras 3 model on the TensorFlow backend from `attach` to `detach`."""
 
     given_scaled = True
+    _resumes = True
+    """Whether a step goes on as it was traced, whatever becomes of the model."""
+    _resumed: Optional[ResumableStep] = None
+    _step: Any = None
+    _trained: Optional[List[Any]] = None
 
     @property
     def _keras(self) -> Any:
         return sys.modules["keras"]
+
+    def _take_up(self, function: Any) -> None:
+        super()._take_up(function)
+        step = resumable(self._session, self._model) if self._resumes else None
+        if step is not None and self.replicas == 1:
+            self._resumed, self._trained = step, step.trained
+            self._taps, self.used = step.taps, set(step.used)
+
+    def _put_back(self) -> None:
+        super()._put_back()
+        model, session = self._model, self._session
+        if self._resumes and self._step is not None and self._trained is not None:
+            session.last_step = ResumableStep(
+                model, compiled_as(model), self._step, self._taps, self.used, self._trained
+            )
+
+    def _one_step(self) -> Callable[[Any], Any]:
+        """The framework's function for one step, new or of the fit before this one."""
+        step, self._resumed = self._resumed, None
+        if step is not None and resumable(self._session, self._model) is step:
+            self._step = step.function
+        else:
+            self._own.make_train_function()
+            self._step = self._model.train_function
+        return self._step  # type: ignore[no-any-return]
+
+    def outputs(self, data: Any) -> Dict[str, Any]:
+        """What the step that was noted last is to return besides its own result."""
+        if self._resumes:
+            self._trained = list(self._model.trainable_weights)
+        return super().outputs(data)
 
     def _new_taps(self) -> Optional[StepTaps]:
         return StepTaps(self._tensorflow, copy=private_copy)
@@ -63,8 +100,7 @@ class Keras3Hook(CompiledStepHook):
         # reads the number while it builds the function, later versions also while it traces it,
         # which is at the first call.
         with replaced(model, "steps_per_execution", 1):
-            self._own.make_train_function()
-        function = model.train_function
+            function = self._one_step()
 
         group = Group(self._tensorflow, steps, replicas=self.replicas)
         plain: List[Any] = []
@@ -213,7 +249,8 @@ class Keras3Hook(CompiledStepHook):
         if not self._model.built:
             return
         self._layers = named_layers(self._model, _auto_named)
-        weights = weight_tensors(self._layers, self._model.trainable_weights, _dtype)
+        trained = self._model.trainable_weights if self._trained is None else self._trained
+        weights = weight_tensors(self._layers, trained, _dtype)
         state = list(weights)
         for name, optimizer in self.optimizers():
             state += _slots(name, optimizer, weights)

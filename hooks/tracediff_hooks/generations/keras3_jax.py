@@ -36,6 +36,8 @@ class Keras3JaxHook(Keras3Hook):
         self._variables: List[Any] = []
         self._held: Dict[int, Any] = {}
 
+    _resumes = False
+
     def _has_tapes(self) -> bool:
         return False
 

@@ -65,6 +65,8 @@ class TorchTaps(StepTaps):
 class Keras3TorchHook(Keras3Hook):
     """Records a Keras 3 model on the torch backend from `attach` to `detach`."""
 
+    _resumes = False
+
     def _has_tapes(self) -> bool:
         return False
 

@@ -67,7 +67,15 @@ class TfFunctionHook(CompiledStepHook):
             return
         keep = self._draws and not self._draws_otherwise
         if keep and self._plain_train_function is None and current is self._recording is not None:
-            kept = KeptStep(self._step, self._taps, self.used, self._session, self._steps)
+            kept = KeptStep(
+                self._step,
+                self._taps,
+                self.used,
+                self._session,
+                self._steps,
+                self._model,
+                self._tapped(self._plain_train_step),
+            )
             set_plainly(self._model, "train_function", kept.unrecorded())
         else:
             super()._put_back()

@@ -242,3 +242,23 @@ def batch_amid_a_fit(bench):
 
     bench.twice(train, witnessed=False)
     bench.note(x=x, y=np.array(y))
+
+
+@way(*TF2)
+def sizes_of_batches(bench):
+    kit = bench.kit
+
+    def train(callbacks):
+        layers = kit.keras.layers
+        given = kit.input(3)
+        h = layers.Dropout(0.5)(layers.Dense(4, activation="tanh", name="hidden")(given))
+        model = kit.keras.models.Model(given, layers.Dense(2, name="out")(h))
+        model.compile(kit.sgd(), "mse")
+        options = {"shuffle": False, "verbose": 0}
+        x, y = problem()
+        model.fit(x, y, batch_size=8, callbacks=callbacks, **options)
+        model.fit(x, y, batch_size=5, **options)
+        model.fit(x, y, batch_size=5, callbacks=callbacks, **options)
+        return model
+
+    bench.twice(train, witnessed=False)
