@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from tracediff.compare import AlignOptions, Repeats
 from tracediff_tui.config import Config
+
+if TYPE_CHECKING:
+    from textual.widget import Widget
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,3 +33,8 @@ class Options:
     align: AlignOptions | None = None
     repeats: Repeats = field(default_factory=Repeats)
     cache: bool = False
+
+
+def options_of(widget: Widget) -> Options:
+    """Return how the application was begun that a widget is part of."""
+    return widget.app.options  # type: ignore[attr-defined, no-any-return] # there is no other app

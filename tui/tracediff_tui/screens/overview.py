@@ -17,8 +17,9 @@ from tracediff_tui.sheet import Sheet
 from tracediff_tui.views.answer import answer, before_answer
 from tracediff_tui.views.drawing import Drawn, Frame, draw, labels_of, legend_text
 from tracediff_tui.views.overview import KINDS, Line
+from tracediff_tui.views.picture import Picture
 from tracediff_tui.views.places import Spot, onsets
-from tracediff_tui.widgets.heatmap import Heatmap, Picture
+from tracediff_tui.widgets.heatmap import Heatmap
 from tracediff_tui.widgets.lines import Bar, KeyBar
 
 if TYPE_CHECKING:

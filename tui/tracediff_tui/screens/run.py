@@ -22,8 +22,9 @@ from tracediff_tui.sheet import Sheet
 from tracediff_tui.views.curves import Curve, curve, single_text
 from tracediff_tui.views.drawing import key_text
 from tracediff_tui.views.overview import KINDS
+from tracediff_tui.views.picture import Picture
 from tracediff_tui.views.runs import METRICS, RunGrid
-from tracediff_tui.widgets.heatmap import Heatmap, Picture
+from tracediff_tui.widgets.heatmap import Heatmap
 from tracediff_tui.widgets.lines import Bar, KeyBar
 
 if TYPE_CHECKING:

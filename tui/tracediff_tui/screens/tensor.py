@@ -17,6 +17,7 @@ from tracediff_tui.palette import BLUE, ORANGE
 from tracediff_tui.screens.one_tensor import OneTensor
 from tracediff_tui.sheet import Sheet
 from tracediff_tui.views import tensors
+from tracediff_tui.views.charts import wrapped
 from tracediff_tui.views.elements import (
     HEADER,
     SORTS,
@@ -28,7 +29,6 @@ from tracediff_tui.views.panes import drift_picture, facts_text, histograms
 from tracediff_tui.views.places import Spot
 from tracediff_tui.views.steps import step_lines
 from tracediff_tui.views.summaries import Summary, summarize, summary_sheet
-from tracediff_tui.widgets.charts import wrapped
 from tracediff_tui.widgets.heatmap import Heatmap
 from tracediff_tui.widgets.known import KnownPane
 from tracediff_tui.widgets.lines import Bar, KeyBar

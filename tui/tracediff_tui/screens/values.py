@@ -17,6 +17,7 @@ from tracediff_tui.keys import bindings_of
 from tracediff_tui.palette import BLUE
 from tracediff_tui.screens.one_tensor import OneTensor
 from tracediff_tui.sheet import Sheet
+from tracediff_tui.views.charts import bars, wrapped
 from tracediff_tui.views.elements import MOST, side_of
 from tracediff_tui.views.kept import side_words as known_words
 from tracediff_tui.views.places import Spot, label
@@ -24,7 +25,6 @@ from tracediff_tui.views.runs import DECADES, decades, largest, read_one
 from tracediff_tui.views.steps import short_type
 from tracediff_tui.views.summaries import Summary, summarize_one, summary_sheet
 from tracediff_tui.views.tensors import side_words
-from tracediff_tui.widgets.charts import bars, wrapped
 from tracediff_tui.widgets.known import KnownPane
 from tracediff_tui.widgets.lines import Bar, KeyBar
 from tracediff_tui.widgets.listing import Column, Listing, Row

@@ -14,7 +14,7 @@ from tracediff.errors import NotKept
 from tracediff.report.comparison import numbers
 from tracediff.trace import Run
 from tracediff_tui.palette import BLUE, ORANGE
-from tracediff_tui.widgets.charts import sparkline
+from tracediff_tui.views.charts import sparkline
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

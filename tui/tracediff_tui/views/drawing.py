@@ -14,8 +14,8 @@ from tracediff_tui.ascii import ascii_of
 from tracediff_tui.columns import Columns, columns, ticks
 from tracediff_tui.palette import Metric
 from tracediff_tui.views.overview import Line, Overview
+from tracediff_tui.views.picture import Picture
 from tracediff_tui.views.places import Spot
-from tracediff_tui.widgets.heatmap import Picture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,11 +9,11 @@ from rich.text import Text
 from tracediff_tui import palette
 from tracediff_tui.ascii import ascii_of
 from tracediff_tui.columns import columns, ticks
+from tracediff_tui.views.charts import bars
 from tracediff_tui.views.elements import RELATIVE_WORDS, ULP_WORDS, Elements
 from tracediff_tui.views.overview import Overview
+from tracediff_tui.views.picture import Picture
 from tracediff_tui.views.places import Spot
-from tracediff_tui.widgets.charts import bars
-from tracediff_tui.widgets.heatmap import Picture
 
 _WIDTH = 38
 

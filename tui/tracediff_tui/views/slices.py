@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tracediff_tui.views.elements import Elements
-from tracediff_tui.widgets.heatmap import Picture
+from tracediff_tui.views.picture import Picture
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,8 +6,6 @@ The labels stand at the left and do not scroll sideways; columns are chosen to f
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,37 +15,11 @@ from textual.strip import Strip
 
 from tracediff.report.terminal import display_width, shorten
 from tracediff_tui import palette
+from tracediff_tui.views.picture import NOTHING, Picture
 from tracediff_tui.widgets.panel import Panel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Picture:
-    """What a heat map shows.
-
-    Attributes:
-        labels: What stands before each row.
-        levels: A level for every row and column.
-        axis: What stands above the columns.
-        title: What stands above the labels.
-        width: Characters that a column takes.
-        marks: Cells that carry a mark and not their glyph.
-        strong: Rows whose label is emphasised.
-    """
-
-    labels: tuple[str, ...]
-    levels: NDArray[np.uint8]
-    axis: str = ""
-    title: str = ""
-    width: int = 1
-    marks: Mapping[tuple[int, int], str] | None = None
-    strong: frozenset[int] = frozenset()
-
-
-NOTHING = Picture((), np.zeros((0, 0), np.uint8))
-"""A picture without rows."""
 
 
 class Heatmap(Panel):

@@ -10,8 +10,8 @@ from textual.containers import Vertical
 from textual.widgets import Static
 
 from tracediff_tui.palette import BLUE, ORANGE
+from tracediff_tui.views.charts import sparkline
 from tracediff_tui.views.summaries import HEADER, Known, Summary
-from tracediff_tui.widgets.charts import sparkline
 from tracediff_tui.widgets.listing import Column, Listing, Row
 
 if TYPE_CHECKING:

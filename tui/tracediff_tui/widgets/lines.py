@@ -14,14 +14,13 @@ from textual.widgets import Static
 
 from tracediff.report.terminal import display_width, shorten
 from tracediff_tui.ascii import ascii_of
+from tracediff_tui.options import options_of
 from tracediff_tui.registry import Key
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from textual.events import Click
-
-    from tracediff_tui.app import TracediffApp
 
 
 class Bar(Static):
@@ -49,8 +48,7 @@ class Bar(Static):
         width = self.size.width
         room = width - (display_width(self.right) + 2 if self.right else 0)
         left, right = self.left, self.right
-        app: TracediffApp = self.app  # type: ignore[assignment] # there is no other app
-        plain = app.options.plain
+        plain = options_of(self).plain
         if plain:
             left, right = ascii_of(left), ascii_of(right)
         if room < 12:
@@ -92,11 +90,11 @@ class KeyBar(Widget):
             self.refresh()
 
     def _fitting(self) -> list[tuple[Key, str]]:
-        app: TracediffApp = self.app  # type: ignore[assignment] # there is no other app
+        options = options_of(self)
         texts = []
         for key in self._keys:
-            shown = app.options.config.shown(key)
-            shown = "Enter" if app.options.plain and shown == "⏎" else shown
+            shown = options.config.shown(key)
+            shown = "Enter" if options.plain and shown == "⏎" else shown
             label = self._labels.get(key.id, key.label)
             if label:
                 texts.append((key, f"{shown} {label}"))

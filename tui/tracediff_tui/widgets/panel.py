@@ -14,12 +14,11 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tracediff_tui.ascii import ascii_of
+from tracediff_tui.options import options_of
 
 if TYPE_CHECKING:
     from rich.style import Style
     from textual.events import Click, MouseScrollDown, MouseScrollUp, Resize
-
-    from tracediff_tui.app import TracediffApp
 
 
 class Panel(Widget, can_focus=True):
@@ -61,8 +60,7 @@ class Panel(Widget, can_focus=True):
     @property
     def ascii_only(self) -> bool:
         """Whether to draw with ASCII only."""
-        app: TracediffApp = self.app  # type: ignore[assignment] # there is no other app
-        return app.options.plain
+        return options_of(self).plain
 
     def draw(self, row: int, width: int, base: Style) -> Strip:
         """Return one row."""

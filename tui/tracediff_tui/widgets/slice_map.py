@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from tracediff_tui.views.elements import Elements
+from tracediff_tui.views.picture import NOTHING
 from tracediff_tui.views.slices import Slice
-from tracediff_tui.widgets.heatmap import NOTHING, Heatmap
+from tracediff_tui.widgets.heatmap import Heatmap
 
 
 class SliceMap(Heatmap):
