@@ -1,6 +1,7 @@
 """Describes what is trained, as JSON can hold it: stack, model, optimizer, compile arguments."""
 
-from typing import Any, Dict, List, NamedTuple, Sequence
+import contextlib
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -72,17 +73,44 @@ def _config(thing: Any) -> Any:
     return config
 
 
-def describe_optimizer(optimizer: Any) -> Dict[str, Any]:
-    """Class and effective hyperparameters of an optimizer."""
+def describe_optimizer(optimizer: Any, rate: Optional[float] = None) -> Dict[str, Any]:
+    """Class and effective hyperparameters of an optimizer.
+
+    Args:
+        optimizer: it.
+        rate: what the function that is its learning rate gave to the step, where it is one.
+    """
     inner = v1_optimizer.wrapped(optimizer)
     if inner is not None:
         return {"class": type(inner).__name__, "config": v1_optimizer.settings(inner)}
-    config = _config(optimizer)
+    updating = getattr(optimizer, "_optimizer", None) or optimizer  # inside one that scales losses
+    with _uncalled(getattr(updating, "_hyper", None), rate):
+        config = _config(optimizer)
     if isinstance(config, dict):
         for name in ("clipnorm", "clipvalue", "global_clipnorm"):
             if name not in config and isinstance(getattr(optimizer, name, None), (int, float)):
                 config[name] = float(getattr(optimizer, name))
     return {"class": type(optimizer).__name__, "config": config}
+
+
+@contextlib.contextmanager
+def _uncalled(settings: Any, rate: Optional[float]) -> Iterator[None]:
+    """Keeps `get_config` of TensorFlow 2 from calling functions of the script, which may count."""
+    functions = {}
+    if isinstance(settings, dict):
+        functions = {
+            name: value
+            for name, value in settings.items()
+            if callable(value) and not hasattr(value, "get_config")
+        }
+    try:
+        for name, function in functions.items():
+            known = rate if name == "learning_rate" else None
+            settings[name] = getattr(function, "__name__", "") if known is None else known
+        yield
+    finally:
+        if functions:
+            settings.update(functions)
 
 
 def describe_compile(model: Any) -> Dict[str, Any]:

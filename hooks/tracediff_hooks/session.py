@@ -62,6 +62,8 @@ class Session:
         self.replay: Optional[Control] = None
         # What a generation wants to know of the last fit.
         self.last_step: Any = None
+        # What functions that are learning rates have given their optimizers, by identity of these.
+        self.called_rates: Dict[int, float] = {}
         self.asked_off = False
         self.fit_params: Mapping[str, Any] = {}
         self.epoch = 0
@@ -259,6 +261,9 @@ class Session:
                     "layers are {}".format(", ".join(entry.name for entry in layers)),
                 )
 
+    def _described(self, optimizer: Any) -> Dict[str, Any]:
+        return describe_optimizer(optimizer, self.called_rates.get(id(optimizer)))
+
     def _begin_run(
         self,
         model: Any,
@@ -277,12 +282,12 @@ class Session:
         about = {
             **describe_stack(stack),
             "model": describe_model(model, layers),
-            "optimizer": describe_optimizer(optimizers[0][1]),
+            "optimizer": self._described(optimizers[0][1]),
             "compile": describe_compile(model),
             "capture": self._capture(stack, model, layers),
         }
         if len(optimizers) > 1:
-            about["optimizers"] = {name: describe_optimizer(one) for name, one in optimizers}
+            about["optimizers"] = {name: self._described(one) for name, one in optimizers}
         size = sum(_bytes(t.spec) for t in state) + bytes_of(observed)
         self._recorder.begin_run(
             about,

@@ -125,4 +125,10 @@ def storage_dtype(name: str) -> str:
 
 def stored_at(family: str, role: str, name: str) -> str:
     """Where the values, the sketches or the row digests of a tensor stand in its run."""
-    return "{}/{}/{}".format(family, role, quote(name, safe="/-_."))
+    return "/".join([family, role, *map(_segment, name.split("/"))])
+
+
+def _segment(part: str) -> str:
+    """A part of a name as a folder, of which none is hidden, above this one, or nameless."""
+    quoted = quote(part, safe="-_.")
+    return "%2E" + quoted[1:] if quoted.startswith(".") else quoted or "%"

@@ -93,6 +93,23 @@ def test_names_are_percent_encoded_in_paths_only(tmp_path):
     assert run.stored("weight", name)[0].tolist() == [1, 2]
 
 
+def test_names_that_are_no_folders_stay_below_their_run(tmp_path):
+    # Given names that would lead elsewhere, be hidden, or be those of another tensor's folder
+    names = ["..", "../../x", ".", ".zarray", "x", "x/", "x//y", "x/y", "/x", ""]
+    values = {("weight", name): f4(place, 1) for place, name in enumerate(names)}
+    run = record(tmp_path / "a.zarr", [weight(name) for name in names], [(values, values)])
+    # Then each has a place of its own
+    paths = [run.lines["weight", name]["path"] for name in names]
+    assert len(set(paths)) == len(names)
+    for path in paths:
+        assert not {"", ".", ".."} & set(path.split("/"))
+        assert not any(part.startswith(".") for part in path.split("/"))
+    # nothing stands beside the run, and all of them read back
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.zarr"]
+    for place, name in enumerate(names):
+        assert run.stored("weight", name)[0].tolist() == [place, 1]
+
+
 # --- stored once
 
 

@@ -190,6 +190,34 @@ def test_batches_of_a_size_that_was_not_recorded_before(ways):
     assert {t.role for t in way.run.tensors} >= {"gradient", "loss"}
 
 
+@only("tf2.3", "keras3")
+@pytest.mark.way("a learning rate that is a function", "recorded", "tf2.3", "keras3")
+def test_a_rate_by_function_is_what_the_compiled_step_took(ways):
+    # Given a function that gives half the rate after an epoch, when a compiled step asks no more
+    way = ways["rate_by_function"]
+    # Then the rate is that which the step was compiled with
+    assert_recorded(way, rates=[0.25] * STEPS)
+    # and the function was called as often as without the recorder, or for another trace of it
+    plain, recorded = way.facts["calls"]
+    assert recorded <= plain
+
+
+@only("tf2.3", "keras3")
+def test_a_rate_by_function_is_asked_by_each_eager_step(ways):
+    way = ways["rate_by_function_eagerly"]
+    assert_recorded(way, rates=[0.25] * 3 + [0.125] * 3)
+    plain, recorded = way.facts["calls"]
+    assert plain == recorded
+
+
+@only(*GRAPH, *TF2)
+def test_a_batch_trained_after_an_interruption_is_no_step_of_the_fit(ways):
+    # Given a fit that Ctrl-C ended in its second batch, and a batch that the script trains later
+    way = ways["batch_after_an_interruption"]
+    assert_undisturbed(way)
+    assert (way.run.steps, way.run.status) == (2, "interrupted")
+
+
 # --- graphs
 
 

@@ -129,3 +129,19 @@ def test_one_step_is_asked_of_its_own_cell(tmp_path, monkeypatch, level):
             assert norm == pytest.approx(np.linalg.norm(value), rel=1e-5)
         expected = [xxhash.xxh3_64_intdigest(row.tobytes()) for row in batches[step]]
         assert run.row_digests(fed, step).tolist() == expected
+
+
+def test_summaries_are_found_whatever_a_tensor_is_called(tmp_path):
+    # Given weights and batches whose names would be no folders, in a trace that keeps summaries
+    names = ["..", "../x", ".hidden", "x", "x/", "x//y", "größe 1"]
+    values = np.random.default_rng(1).standard_normal((len(names), 30, 20)).astype(np.float32)
+    state = {("weight", name): value for name, value in zip(names, values, strict=True)}
+    fed = {("input", name): value for name, value in zip(names, values, strict=True)}
+    plan = RunPlan([Step(fed, after=state)], initial=state)
+    (run,) = open_trace(make_trace(tmp_path / "a.zarr", plan, level="sketch")).runs
+    # Then sketches and row digests of each are those of its own value
+    for name, value in zip(names, values, strict=True):
+        found = run.sketch(run.tensor("weight", name), 0, "after")
+        np.testing.assert_allclose(found.numbers, sketch_of(value).numbers, atol=1e-11)
+        expected = [xxhash.xxh3_64_intdigest(row.tobytes()) for row in value]
+        assert run.row_digests(run.tensor("input", name), 0).tolist() == expected

@@ -47,7 +47,7 @@ class Summaries:
         Raises:
             DamagedTrace: They cannot be read.
         """
-        key = f"{self._group}/{family}/{tensor.role}/{quote(tensor.name, safe='/-_.')}"
+        key = f"{self._group}/{family}/{tensor.role}/{_folder_of(tensor.name)}"
         reader = self._readers.get(key)
         if reader is None:
             reader = RaggedValues(self._files, key, count=count, sparse=False, cache=self._cache)
@@ -72,3 +72,9 @@ class Summaries:
                 raise damaged(f"{self._files.path}/{key}/hash holds {found.dtype} {found.shape}")
             self._hashes[key] = found
         return self._hashes[key]
+
+
+def _folder_of(name: str) -> str:
+    """Return where a tensor's name leads, part by part, see docs/trace-format.md."""
+    parts = (quote(part, safe="-_.") for part in name.split("/"))
+    return "/".join("%2E" + part[1:] if part.startswith(".") else part or "%" for part in parts)

@@ -14,6 +14,11 @@ from tracediff_hooks.describe import StackDescription
 from tracediff_hooks.generations.hand_written import on_tape
 from tracediff_hooks.session import Session
 
+SYMBOLIC_RATE = (
+    "the learning rate is a function that gives a tensor inside the compiled step; it is not "
+    "recorded"
+)
+
 
 class Generation(abc.ABC):
     """How the trainer, the optimizers and the variables of one model are reached.
@@ -46,6 +51,17 @@ class Generation(abc.ABC):
     @abc.abstractmethod
     def _compile(self) -> Callable[[Any], Any]:
         """Builds the framework's function for one step, and what runs a group of them."""
+
+    def _rate_is_called(self, optimizer: Any) -> bool:  # noqa: ARG002 - generations need it
+        """Whether the learning rate is a function of the script's, which a step calls."""
+        return False
+
+    def _note_rate(self, optimizer: Any, rate: Any) -> None:
+        """Takes what such a function gave to a step; a compiled one goes on with that."""
+        if hasattr(rate, "graph"):
+            self._session.event("not-recorded", SYMBOLIC_RATE)
+        else:
+            self._session.called_rates[id(optimizer)] = float(rate)
 
     def _has_tapes(self) -> bool:
         """Whether steps are differentiated by a GradientTape."""

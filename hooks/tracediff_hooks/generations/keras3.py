@@ -185,6 +185,8 @@ class Keras3Hook(CompiledStepHook):
 
         def probed_update(grads: Any, trainable_variables: Any, learning_rate: Any) -> Any:
             grads, variables = list(grads), list(trainable_variables)
+            if self._rate_is_called(optimizer):
+                self._session.guard(self._note_rate, optimizer, learning_rate)
             if self.replicas > 1:
                 taps.scratch["updated"] = variables
             else:
@@ -266,6 +268,10 @@ class Keras3Hook(CompiledStepHook):
             return np.array(view(plain))
         owner = getattr(optimizer, "inner_optimizer", optimizer)
         return np.array(self._keras.ops.convert_to_numpy(owner.learning_rate))
+
+    def _rate_is_called(self, optimizer: Any) -> bool:
+        rate = getattr(getattr(optimizer, "inner_optimizer", optimizer), "_learning_rate", None)
+        return callable(rate) and not hasattr(rate, "get_config") and not hasattr(rate, "assign")
 
     def _rate_variable(self, optimizer: Any) -> Any:
         owner = getattr(optimizer, "inner_optimizer", optimizer)

@@ -27,6 +27,7 @@ from tracediff_hooks.generations.graph_optimizer import (
 from tracediff_hooks.generations.graph_outputs import calls_in_graph
 from tracediff_hooks.generations.metrics import listed_metrics
 from tracediff_hooks.generations.optimizers import NO_RATE
+from tracediff_hooks.generations.own_attributes import is_amid_a_fit
 from tracediff_hooks.generations.session_runs import Reader, SessionRuns
 from tracediff_hooks.names import is_model, named_layers
 from tracediff_hooks.replay.in_graph import GraphPlayer
@@ -221,8 +222,9 @@ class KerasGraphHook:
 
     def call(self, function: Any, inputs: Any) -> Any:
         """One step: state, the framework's own call, state."""
-        if self._history is not getattr(self._model, "history", None) and not self._session.whole:
-            # An exception ended the fit that attached this hook; this is another one.
+        same_fit = self._history is getattr(self._model, "history", None)
+        if not self._session.whole and not (same_fit and is_amid_a_fit(self._model)):
+            # An exception ended the fit that attached this hook; this is another training.
             self.detach()
             return function(inputs)
         if self._session.replay is not None:

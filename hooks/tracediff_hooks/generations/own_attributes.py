@@ -1,7 +1,7 @@
 """What a model holds itself in place of its class's methods, and who calls these at a moment."""
 
 import sys
-from typing import Any, Dict
+from typing import Any, Dict, Iterator, Sequence
 
 from tracediff_hooks.generations.step_taps import set_plainly, take_off
 
@@ -43,13 +43,20 @@ def trains_a_batch_amid_a_fit(model: Any) -> bool:
 
     The framework tells neither: its `make_train_function` is all that both go through.
     """
-    inner = ""
-    frame = sys._getframe(1)
+    calls = _calls_of(model, ("train_on_batch", "fit"))
+    return next(calls, None) == "train_on_batch" and "fit" in calls
+
+
+def is_amid_a_fit(model: Any) -> bool:
+    """Whether a `fit` of a model is what calls, and not its `train_on_batch` alone."""
+    return next(_calls_of(model, ("fit", "fit_generator")), None) is not None
+
+
+def _calls_of(model: Any, names: Sequence[str]) -> Iterator[str]:
+    """The methods of a model that are being called at this moment, the innermost first."""
+    frame: Any = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_name
-        if name in ("train_on_batch", "fit") and frame.f_locals.get("self") is model:
-            if name == "fit" or inner:
-                return bool(inner) and name == "fit"
-            inner = name
-        frame = frame.f_back  # type: ignore[assignment]
-    return False
+        if name in names and frame.f_locals.get("self") is model:
+            yield name
+        frame = frame.f_back

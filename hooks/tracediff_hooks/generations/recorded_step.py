@@ -68,6 +68,8 @@ class RecordedStep(Generation):
         rates: Dict[Key, Value] = {}
         variables: Dict[Key, Any] = {}
         for name, optimizer in self.optimizers():
+            if self._rate_is_called(optimizer):
+                continue  # it is for the step to call it; what it gives is noted then
             key = "learning_rate", name + "/learning_rate"
             variable = self._rate_variable(optimizer)
             if variable is not None:
@@ -147,6 +149,10 @@ class RecordedStep(Generation):
             self._session.event(kind, message)
         observed.update(logged_metrics(self._model, self._layers, logs))
         observed.update(told or {})
+        for name, optimizer in optimizers:
+            if id(optimizer) in self._session.called_rates:
+                rate = np.array(self._session.called_rates[id(optimizer)], np.float32)
+                observed["learning_rate", name + "/learning_rate"] = rate
         used = {name + "/learning_rate" for name, _ in optimizers}
         observed.update({key: rate for key, rate in rates.items() if key[1] in used})
         self._session.step(

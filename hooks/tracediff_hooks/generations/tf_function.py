@@ -173,6 +173,8 @@ class TfFunctionHook(CompiledStepHook):
     def _probe_optimizer(self, stack: contextlib.ExitStack, optimizer: Any) -> None:
         taps, outer = self._taps, optimizer
         optimizer = inner_of(optimizer)
+        if self._rate_is_called(outer):
+            self._note_called_rate(stack, outer)
         aggregate = optimizer._aggregate_gradients
         apply = optimizer.apply_gradients
 
@@ -269,6 +271,24 @@ class TfFunctionHook(CompiledStepHook):
         if "learning_rate" not in optimizer._hyper:
             return None
         return np.array(optimizer._decayed_lr(self._tensorflow.float32).numpy())
+
+    def _rate_is_called(self, optimizer: Any) -> bool:
+        inner = inner_of(optimizer)
+        rate = getattr(inner, "_hyper", {}).get("learning_rate")
+        # What `decay` makes of it nobody calls.
+        return callable(rate) and not hasattr(rate, "get_config") and not inner._initial_decay
+
+    def _note_called_rate(self, stack: contextlib.ExitStack, optimizer: Any) -> None:
+        settings = inner_of(optimizer)._hyper
+        rate = settings["learning_rate"]
+
+        def noted_rate() -> Any:
+            value = rate()
+            self._session.guard(self._note_rate, optimizer, value)
+            return value
+
+        settings["learning_rate"] = noted_rate
+        stack.callback(settings.__setitem__, "learning_rate", rate)
 
     def _rate_variable(self, optimizer: Any) -> Any:
         optimizer = inner_of(optimizer)

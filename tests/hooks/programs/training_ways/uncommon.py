@@ -4,7 +4,7 @@ And what may happen amid a fit, or be done with the callback besides.
 """
 
 import numpy as np
-from training_kit import GRAPH, TF2, callback_of, problem
+from training_kit import GRAPH, TF2, callback_of, fail_loudly, problem
 
 from training_ways.bench import way
 
@@ -259,6 +259,61 @@ def sizes_of_batches(bench):
         model.fit(x, y, batch_size=8, callbacks=callbacks, **options)
         model.fit(x, y, batch_size=5, **options)
         model.fit(x, y, batch_size=5, callbacks=callbacks, **options)
+        return model
+
+    bench.twice(train, witnessed=False)
+
+
+def _rate_by_function(bench, **compile_arguments):
+    kit = bench.kit
+    calls = []
+
+    def train(callbacks):
+        rates, count = [0.25], []
+
+        def rate():
+            count.append(1)
+            return rates[0]
+
+        def lower(model, epoch, logs):
+            rates[0] = 0.125
+
+        model = kit.mlp(kit.sgd(rate), **compile_arguments)
+        lowering = callback_of(kit, on_epoch_end=lower)
+        model.fit(*problem(), callbacks=[*callbacks, lowering], **FIT)
+        calls.append(len(count))
+        return model
+
+    bench.twice(train)
+    return {"calls": calls}
+
+
+@way("tf2.3", "keras3")  # tf_keras makes a variable of a rate
+def rate_by_function(bench):
+    return _rate_by_function(bench)
+
+
+@way("tf2.3", "keras3")
+def rate_by_function_eagerly(bench):
+    return _rate_by_function(bench, run_eagerly=True)
+
+
+@way(*GRAPH, *TF2)
+def batch_after_an_interruption(bench):
+    x, y = problem()
+
+    def train(callbacks):
+        model = bench.kit.mlp()
+
+        def interrupt(model, batch, logs):
+            if batch == 1:
+                raise KeyboardInterrupt
+
+        broken = callback_of(bench.kit, on_train_batch_end=interrupt)
+        fail_loudly(lambda: model.fit(x, y, callbacks=[*callbacks, broken], **FIT))
+        model.train_on_batch(x[:4], y[:4])
+        for callback in callbacks:
+            getattr(callback, "close", lambda: None)()
         return model
 
     bench.twice(train, witnessed=False)
