@@ -13,7 +13,8 @@ from support.build import ABOUT, RunPlan, Step, linear_run, make_trace
 from tracediff import open_trace
 from tracediff.errors import NotKept, TracediffError, UnknownName, UsageError
 from tracediff.trace import _table
-from tracediff.trace._values import decoded, digest_of
+from tracediff.trace._digests import digest_of
+from tracediff.trace._element_types import decoded
 from tracediff_hooks.digest import digest_of as recorded_digest
 from tracediff_hooks.recorder import SparseRows
 

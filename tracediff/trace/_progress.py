@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tracediff.trace._store import TraceFiles, damaged
+from tracediff.trace._damage import damaged
+from tracediff.trace._store import TraceFiles
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

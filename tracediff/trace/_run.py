@@ -15,18 +15,20 @@ import xxhash
 
 from tracediff.errors import UnknownName, UsageError, did_you_mean
 from tracediff.model import Moment
-from tracediff.trace import _values
 from tracediff.trace._about import with_floats
 from tracediff.trace._cache import BlockCache
 from tracediff.trace._cells import Cells
+from tracediff.trace._damage import as_object, damaged
+from tracediff.trace._digests import digest_of, row_digests_of
+from tracediff.trace._element_types import is_readable
 from tracediff.trace._fingerprint import fingerprint
 from tracediff.trace._progress import complete_steps, counted
 from tracediff.trace._sketch import WIDTH, Sketch, sketch_of
 from tracediff.trace._statistics import Statistics, from_row, statistics_of
-from tracediff.trace._store import TraceFiles, as_object, damaged
+from tracediff.trace._store import TraceFiles
 from tracediff.trace._summaries import Summaries
 from tracediff.trace._tensor import Tensor, parse_tensors
-from tracediff.trace._values import Allocate, SparseRows, row_digests_of
+from tracediff.trace._values import Allocate, SparseRows
 from tracediff.trace._verified import VerifiedValues, sparse_rows
 
 if TYPE_CHECKING:
@@ -125,7 +127,7 @@ class Run:
             self._files.array(f"{self._group}/{table}/digest").read(0, rows)
             for table, rows in (("state", self.steps + 1), ("observed", self.steps))
         ]
-        low, high = _values.digest_of(*parts)
+        low, high = digest_of(*parts)
         return f"{high:016x}{low:016x}"
 
     def identity(self) -> str | None:
@@ -193,13 +195,13 @@ class Run:
     def kept(self, tensor: Tensor, moment: Moment = "before") -> NDArray[np.bool_]:
         """Say for every step whether the value itself can be read; bool (steps,)."""
         recorded = self._resolve(tensor)
-        if recorded.path is None or not _values.is_readable(recorded.dtype):
+        if recorded.path is None or not is_readable(recorded.dtype):
             return np.zeros(self.steps, np.bool_)
         return (self._cells.versions(recorded, moment) >= 0) & self.observed(tensor, moment)
 
     def _is_kept(self, recorded: Tensor, step: int, moment: Moment) -> bool:
         """Say of one step what `kept` says of all."""
-        if recorded.path is None or not _values.is_readable(recorded.dtype):
+        if recorded.path is None or not is_readable(recorded.dtype):
             return False
         version, low, high = self._cells.cell(recorded, step, moment)
         return version >= 0 and (low, high) != (0, 0)

@@ -8,9 +8,11 @@ from urllib.parse import quote
 import numpy as np
 
 from tracediff.trace._cache import BlockCache
-from tracediff.trace._store import TraceFiles, damaged
+from tracediff.trace._damage import damaged
+from tracediff.trace._digests import row_digests_of
+from tracediff.trace._store import TraceFiles
 from tracediff.trace._tensor import Tensor
-from tracediff.trace._values import RaggedValues, row_digests_of
+from tracediff.trace._values import RaggedValues
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tracediff.trace._cache import BlockCache
+from tracediff.trace._damage import damaged
 from tracediff.trace._statistics import FIELDS
-from tracediff.trace._store import StoredArray, TraceFiles, damaged
+from tracediff.trace._store import StoredArray, TraceFiles
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

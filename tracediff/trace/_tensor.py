@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from tracediff.trace._store import as_object, damaged
+from tracediff.trace._damage import as_object, damaged
 
 TABLES = ("state", "observed")
 LAYOUTS = ("fixed", "ragged", "sparse")

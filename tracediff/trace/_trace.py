@@ -11,8 +11,9 @@ from typing import Any
 
 from tracediff.errors import NotATrace, UnknownName, UnsupportedFormat
 from tracediff.trace._cache import BlockCache
+from tracediff.trace._damage import as_object, damaged
 from tracediff.trace._run import Run
-from tracediff.trace._store import TraceFiles, as_object, damaged
+from tracediff.trace._store import TraceFiles
 
 FORMAT = 1
 """The newest version of docs/trace-format.md that is read here."""

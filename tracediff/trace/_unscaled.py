@@ -15,11 +15,12 @@ import xxhash
 
 from tracediff.errors import NotKept
 from tracediff.model import Moment
+from tracediff.trace._digests import digest_of
 from tracediff.trace._run import Run
 from tracediff.trace._sketch import Sketch
 from tracediff.trace._statistics import Statistics
 from tracediff.trace._tensor import Tensor
-from tracediff.trace._values import Allocate, SparseRows, digest_of
+from tracediff.trace._values import Allocate, SparseRows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,22 +1,21 @@
-"""Recorded values: how each layout is read, decoded and verified against its digest."""
+"""Recorded values: how each layout is read."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
-import xxhash
 
 from tracediff.trace._cache import BlockCache
-from tracediff.trace._store import StoredArray, TraceFiles, damaged
+from tracediff.trace._damage import damaged
+from tracediff.trace._store import StoredArray, TraceFiles
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_WORD = 0xFFFF_FFFF_FFFF_FFFF
 _LARGE = 16 << 10
 """Bytes of a row from which on no more of an uncompressed chunk is read than the rows wanted."""
 _AT_ONCE = 1 << 20
@@ -50,51 +49,6 @@ class SparseRows:
         result = np.zeros(self.shape, self.values.dtype)
         np.add.at(result, self.rows, self.values)
         return result
-
-
-def digest_of(*arrays: NDArray[Any]) -> tuple[int, int]:
-    """Return the low and the high 64 bits of the 128-bit XXH3 hash of the arrays' bytes.
-
-    The bytes are taken in C order, little endian, those of one array after those of the other.
-    XXH3: https://github.com/Cyan4973/xxHash, doc/xxhash_spec.md.
-
-    Example:
-        >>> digest_of(np.zeros(0, np.float32))
-        (6918025063187695999, 11072670137173121240)
-    """
-    state = xxhash.xxh3_128()
-    for array in arrays:
-        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        state.update(np.ascontiguousarray(little).reshape(-1).view(np.uint8).data)
-    value = state.intdigest()
-    return value & _WORD, value >> 64
-
-
-def row_digests_of(array: NDArray[Any]) -> NDArray[np.uint64]:
-    """Return the 64-bit XXH3 hash of each row, the first axis, of an array; uint64 (rows,)."""
-    little = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False))
-    return np.array([xxhash.xxh3_64_intdigest(row.tobytes()) for row in little], np.uint64)
-
-
-def first_unlike(values: NDArray[Any], digests: NDArray[np.uint64]) -> int | None:
-    """Return the number of the first row whose bytes have another digest, or None.
-
-    Args:
-        values: Rows as stored, contiguous; shape (n, ...).
-        digests: The digest of each, low half first; shape (n, 2).
-    """
-    little = values.astype(values.dtype.newbyteorder("<"), copy=False)
-    flat = np.ascontiguousarray(little).reshape(-1).view(np.uint8).data
-    size = len(flat) // max(1, len(little))
-    # XXH3 writes its digests big endian, high half first.
-    expected = np.ascontiguousarray(digests[:, ::-1]).astype(">u8").tobytes()
-    digest = xxhash.xxh3_128_digest
-    starts = range(0, len(little) * size, size) if size else [0] * len(little)
-    found = b"".join([digest(flat[start : start + size]) for start in starts])
-    if found == expected:
-        return None
-    pairs = zip(*(np.frombuffer(one, "V16") for one in (found, expected)), strict=True)
-    return next(row for row, (one, other) in enumerate(pairs) if one != other)
 
 
 class ValueReader(Protocol):
@@ -262,78 +216,3 @@ class RaggedValues:
         inside[version] = True
         found = np.flatnonzero(inside)
         return chunk, int(found[0]), int(found[-1])
-
-
-def is_readable(dtype: str) -> bool:
-    """Say whether values recorded in ``dtype`` can be turned into a numpy array."""
-    return _known_to_numpy(dtype) or dtype in _DECODERS
-
-
-def matches(stored: np.dtype[Any], dtype: str) -> bool:
-    """Say whether values of type ``dtype`` may be stored as ``stored``."""
-    if _known_to_numpy(dtype):
-        return stored.newbyteorder("=") == np.dtype(dtype)
-    return stored.kind == "u"
-
-
-def decoded(value: NDArray[Any], dtype: str) -> NDArray[Any]:
-    """Return a stored value as numbers; types that numpy lacks become wider ones, exactly.
-
-    ``bfloat16`` and the 8-bit floats become float32, 4-bit integers 8-bit ones.
-
-    Example:
-        >>> decoded(np.array([0x3F80], np.uint16), "bfloat16")
-        array([1.], dtype=float32)
-    """
-    if _known_to_numpy(dtype):
-        return value.astype(value.dtype.newbyteorder("="), copy=False)
-    decode = _DECODERS[dtype]
-    return decode(value)
-
-
-def _known_to_numpy(dtype: str) -> bool:
-    try:
-        known = np.dtype(dtype)
-    except TypeError:
-        return False
-    # Where ml_dtypes is imported, numpy knows more names; what a trace holds does not hang on that.
-    return known.isbuiltin == 1 and known.kind in "biufc"
-
-
-def _bfloat16(value: NDArray[Any]) -> NDArray[Any]:
-    # bfloat16 is the upper half of a float32.
-    return (value.astype(np.uint32) << 16).view(np.float32)
-
-
-def _float8_e5m2(value: NDArray[Any]) -> NDArray[Any]:
-    # float8_e5m2 is the upper half of a float16.
-    return (value.astype(np.uint16) << 8).view(np.float16).astype(np.float32)
-
-
-def _float8_e4m3fn(value: NDArray[Any]) -> NDArray[Any]:
-    # Sign, 4 bits of exponent with bias 7, 3 of mantissa; no infinities, all ones are NaN.
-    # Micikevicius et al., FP8 Formats for Deep Learning, 2022, table 1.
-    exponent = (value >> 3 & 0xF).astype(np.int32)
-    mantissa = (value & 7).astype(np.float32)
-    size = np.where(exponent > 0, 8 + mantissa, mantissa) * np.float32(2.0) ** (
-        np.maximum(exponent, 1) - 10
-    )
-    size = np.where(value & 0x7F == 0x7F, np.nan, size)
-    return np.copysign(size, np.where(value & 0x80, -1, 1)).astype(np.float32)
-
-
-def _int4(value: NDArray[Any]) -> NDArray[Any]:
-    return value.view(np.int8)
-
-
-def _uint4(value: NDArray[Any]) -> NDArray[Any]:
-    return value
-
-
-_DECODERS: Mapping[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
-    "bfloat16": _bfloat16,
-    "float8_e5m2": _float8_e5m2,
-    "float8_e4m3fn": _float8_e4m3fn,
-    "int4": _int4,
-    "uint4": _uint4,
-}

@@ -9,10 +9,12 @@ import numpy as np
 
 from tracediff.errors import DamagedTrace, NotKept, UnsupportedFormat
 from tracediff.model import Moment
-from tracediff.trace import _values
 from tracediff.trace._cache import BlockCache
 from tracediff.trace._cells import MOMENTS, Cells
-from tracediff.trace._store import TraceFiles, damaged
+from tracediff.trace._damage import damaged
+from tracediff.trace._digests import digest_of, first_unlike
+from tracediff.trace._element_types import decoded, is_readable, matches
+from tracediff.trace._store import TraceFiles
 from tracediff.trace._tensor import Tensor
 from tracediff.trace._values import Allocate, FixedValues, RaggedValues, SparseRows, ValueReader
 
@@ -64,19 +66,19 @@ class VerifiedValues:
             raise NotKept(f"{what}: its elements were not kept", hint='record with level="full"')
         if tensor.path is None:
             raise damaged(f"{what} has a value that is stored nowhere")
-        if not _values.is_readable(tensor.dtype):
+        if not is_readable(tensor.dtype):
             raise UnsupportedFormat(f"{what} has the element type {tensor.dtype}")
         reader = self._reader(tensor)
         try:
             values, rows = reader.read(version)
         except DamagedTrace as error:
             raise self._with_steps(tensor, reader, version, what, error) from error
-        if not _values.matches(values.dtype, tensor.dtype):
+        if not matches(values.dtype, tensor.dtype):
             raise damaged(f"{what} is stored as {values.dtype.name}, not as {tensor.dtype}")
         found = (values,) if rows is None else (values, rows)
-        if _values.digest_of(*found) != (low, high):
+        if digest_of(*found) != (low, high):
             raise damaged(f"{what} is not what was recorded: its bytes do not match their digest")
-        return _values.decoded(values, tensor.dtype), rows
+        return decoded(values, tensor.dtype), rows
 
     def read_as_stored(self, tensor: Tensor, step: int, moment: Moment, what: str) -> NDArray[Any]:
         """Return the value as `read` does, but in the element type in which it is stored."""
@@ -98,12 +100,12 @@ class VerifiedValues:
         verified = self._verified.setdefault(tensor.key, np.zeros(2 * self._steps + 2, bool))
         found, start = [], 0
         for values in self._runs(tensor, reader, versions, what, allocate):
-            if not _values.matches(values.dtype, tensor.dtype):
+            if not matches(values.dtype, tensor.dtype):
                 raise damaged(f"{what} is stored as {values.dtype.name}, not as {tensor.dtype}")
             here = slice(start, start + len(values))
             start += len(values)
             if not verified[versions[here]].all():
-                wrong = _values.first_unlike(values, digests[here])
+                wrong = first_unlike(values, digests[here])
                 if wrong is not None:
                     step = self._step_of(tensor, int(versions[here][wrong]))
                     raise damaged(
@@ -111,7 +113,7 @@ class VerifiedValues:
                         "its bytes do not match their digest"
                     )
                 verified[versions[here]] = True
-            found.append(_values.decoded(values, tensor.dtype))
+            found.append(decoded(values, tensor.dtype))
         return found
 
     def _runs(
