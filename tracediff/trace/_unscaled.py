@@ -20,7 +20,7 @@ from tracediff.trace._run import Run
 from tracediff.trace._sketch import Sketch
 from tracediff.trace._statistics import Statistics
 from tracediff.trace._tensor import Tensor
-from tracediff.trace._values import Allocate, SparseRows
+from tracediff.trace._values import SparseRows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -132,17 +132,6 @@ class UnscaledRun(Run):
     def many(self, tensor: Tensor) -> bool:
         """As `Run.many`; what is divided is read step by step, each of which has its scale."""
         return tensor.key not in self._scales and self.source.many(tensor)
-
-    def read_many(
-        self,
-        tensor: Tensor,
-        versions: NDArray[np.int32],
-        digests: NDArray[np.uint64],
-        *,
-        allocate: Allocate | None = None,
-    ) -> list[NDArray[Any]]:
-        """As `Run.read_many`."""
-        return self.source.read_many(tensor, versions, digests, allocate=allocate)
 
     def sketched(self, tensor: Tensor, moment: Moment = "before") -> NDArray[np.bool_]:
         """As `Run.sketched`."""
